@@ -1,0 +1,168 @@
+package shard
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	"github.com/wattlehq/wattle/internal/digest"
+	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/store"
+)
+
+// ID numbers a shard, from 0.
+type ID uint32
+
+// DefaultShards is how many shards a new data directory gets. Measured with BenchmarkShards: see RATIONALE.md, "Why 64 shards?".
+const DefaultShards = 64
+
+// SlotOf returns the slot of a key: its first two bytes under SHA-256, modulo the slots.
+func SlotOf(key string) machine.Slot {
+	d := digest.Of([]byte(key))
+	return machine.Slot(binary.BigEndian.Uint16(d[:]) % machine.Slots)
+}
+
+// Table says which shard holds which slot. It is immutable.
+type Table struct {
+	Version uint64
+	// Shards counts the shards; the valid IDs lie below it.
+	Shards uint32
+	slots  [machine.Slots]ID
+}
+
+// NewTable deals the slots out evenly. It is an Invalid error to ask for none or for more shards than slots.
+func NewTable(shards uint32) (*Table, error) {
+	if shards == 0 || shards > machine.Slots {
+		return nil, fault.New(fault.Invalid, "bad_shards", "%d shards: want between 1 and %d", shards, machine.Slots)
+	}
+	t := &Table{Version: 1, Shards: shards}
+	for i := range t.slots {
+		t.slots[i] = ID(uint32(i) * shards / machine.Slots)
+	}
+	return t, nil
+}
+
+// Of returns the shard that holds slot.
+func (t *Table) Of(slot machine.Slot) ID { return t.slots[slot] }
+
+// Slots returns the slots of a shard in order.
+func (t *Table) Slots(id ID) []machine.Slot {
+	var s []machine.Slot
+	for i, owner := range t.slots {
+		if owner == id {
+			s = append(s, machine.Slot(i))
+		}
+	}
+	return s
+}
+
+func (t *Table) encode() ([]byte, error) {
+	r := &storev1.RoutingTable{Version: t.Version, Shards: t.Shards, Slots: make([]uint32, machine.Slots)}
+	for i, s := range t.slots {
+		r.Slots[i] = uint32(s)
+	}
+	return proto.Marshal(r)
+}
+
+func decodeTable(b []byte) (*Table, error) {
+	var r storev1.RoutingTable
+	if err := proto.Unmarshal(b, &r); err != nil {
+		return nil, err
+	}
+	if len(r.Slots) != machine.Slots || r.Shards == 0 {
+		return nil, fmt.Errorf("routing table with %d slots and %d shards", len(r.Slots), r.Shards)
+	}
+	t := &Table{Version: r.Version, Shards: r.Shards}
+	for i, s := range r.Slots {
+		if s >= r.Shards {
+			return nil, fmt.Errorf("routing table sends slot %d to shard %d of %d", i, s, r.Shards)
+		}
+		t.slots[i] = ID(s)
+	}
+	return t, nil
+}
+
+var (
+	identityKey = []byte{0x01}
+	tableKey    = []byte{0x02}
+)
+
+// Founding is what a data directory is given once, when it is new.
+type Founding struct {
+	// Identity of the cluster and node; Replica is the node's number as a voter.
+	Identity *storev1.Identity
+	// Shards counts the shards.
+	Shards uint32
+	// Voters are the replicas that every shard begins with, this one among them.
+	Voters []uint64
+}
+
+// Found makes a new data directory a member, or reads what it was founded with: f is then ignored.
+// Everything is written in one synced batch, so that a directory is founded whole or not at all.
+func Found(s *store.Store, f Founding) (*storev1.Identity, *Table, error) {
+	b, ok, err := s.Log.Get(identityKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !ok {
+		if err := found(s, f); err != nil {
+			return nil, nil, err
+		}
+		if b, _, err = s.Log.Get(identityKey); err != nil {
+			return nil, nil, err
+		}
+	}
+	id := &storev1.Identity{}
+	if err := proto.Unmarshal(b, id); err != nil {
+		return nil, nil, damaged("identity", err)
+	}
+	b, ok, err = s.Log.Get(tableKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !ok {
+		return nil, nil, damaged("routing table", fmt.Errorf("missing"))
+	}
+	t, err := decodeTable(b)
+	if err != nil {
+		return nil, nil, damaged("routing table", err)
+	}
+	return id, t, nil
+}
+
+func found(s *store.Store, f Founding) error {
+	t, err := NewTable(f.Shards)
+	if err != nil {
+		return err
+	}
+	b := s.Log.NewBatch(false)
+	defer b.Close()
+	id, err := proto.Marshal(f.Identity)
+	if err != nil {
+		return err
+	}
+	table, err := t.encode()
+	if err != nil {
+		return err
+	}
+	if err := b.Set(identityKey, id); err != nil {
+		return err
+	}
+	if err := b.Set(tableKey, table); err != nil {
+		return err
+	}
+	for g := range ID(t.Shards) {
+		if err := bootstrapLog(b, g, f.Voters); err != nil {
+			return err
+		}
+	}
+	return b.Commit(true)
+}
+
+func damaged(what string, err error) error {
+	return fault.New(fault.Corrupt, "damaged_store", "%s in the log store is damaged: %w", what, err).
+		Hint("check the disk, then restore the data directory from a copy")
+}

@@ -1,0 +1,199 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const writeCategory = vfs.WriteCategoryUnspecified
+
+// DB is one of the two ordered maps of a Store.
+type DB struct {
+	p *pebble.DB
+}
+
+type dbOptions struct {
+	cache int64
+	wal   bool
+	fatal func(error)
+}
+
+func openDB(fs FS, dir string, o dbOptions) (*DB, error) {
+	p, err := pebble.Open(dir, &pebble.Options{
+		FS:        fs,
+		CacheSize: o.cache,
+		// Newer than the first format in which a write-ahead log tells a torn tail from damage in its middle.
+		FormatMajorVersion:          pebble.FormatNewest,
+		DisableWAL:                  !o.wal,
+		MemTableSize:                32 << 20,
+		MemTableStopWritesThreshold: 4,
+		// Merges run beside the work of the node, so one at a time.
+		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
+		Logger:                     logger{fatal: o.fatal, dir: dir},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &DB{p: p}, nil
+}
+
+func (db *DB) close() error {
+	if err := db.p.Flush(); err != nil {
+		return errors.Join(err, db.p.Close())
+	}
+	return db.p.Close()
+}
+
+// NewBatch returns a batch of writes. With indexed, reads of the batch see what it already holds.
+func (db *DB) NewBatch(indexed bool) *Batch {
+	if indexed {
+		return &Batch{b: db.p.NewIndexedBatch()}
+	}
+	return &Batch{b: db.p.NewBatch()}
+}
+
+// Get returns a copy of the value of key, and whether it is there.
+func (db *DB) Get(key []byte) ([]byte, bool, error) { return get(db.p, key) }
+
+// Scan yields the pairs with lower <= key < upper in order, valid until the next one. After an error, which is
+// yielded with nil slices in *err, it ends.
+func (db *DB) Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
+	return scan(db.p, &pebble.IterOptions{LowerBound: lower, UpperBound: upper}, err)
+}
+
+// ScanDurable is Scan over what would survive a crash now: in a database without a write-ahead log, what was flushed.
+func (db *DB) ScanDurable(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
+	return scan(db.p, &pebble.IterOptions{LowerBound: lower, UpperBound: upper, OnlyReadGuaranteedDurable: true}, err)
+}
+
+// Flush makes everything committed so far durable.
+func (db *DB) Flush() error { return db.p.Flush() }
+
+// AsyncFlush begins a Flush and does not wait for it.
+func (db *DB) AsyncFlush() error {
+	_, err := db.p.AsyncFlush()
+	return err
+}
+
+// Snapshot returns a view of the database as it is now. The caller closes it.
+func (db *DB) Snapshot() *Snapshot { return &Snapshot{s: db.p.NewSnapshot()} }
+
+// Snapshot is a DB at one moment.
+type Snapshot struct{ s *pebble.Snapshot }
+
+// Get is DB.Get.
+func (s *Snapshot) Get(key []byte) ([]byte, bool, error) { return get(s.s, key) }
+
+// Scan is DB.Scan.
+func (s *Snapshot) Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
+	return scan(s.s, &pebble.IterOptions{LowerBound: lower, UpperBound: upper}, err)
+}
+
+// Close gives the view back.
+func (s *Snapshot) Close() error { return s.s.Close() }
+
+// Batch collects writes that take effect together. It is not safe for concurrent use.
+type Batch struct {
+	b *pebble.Batch
+}
+
+// Get is DB.Get, seeing the batch's own writes. The batch must be indexed.
+func (b *Batch) Get(key []byte) ([]byte, bool, error) { return get(b.b, key) }
+
+// Scan is DB.Scan, seeing the writes made before it began. The batch must be indexed.
+func (b *Batch) Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
+	return scan(b.b, &pebble.IterOptions{LowerBound: lower, UpperBound: upper}, err)
+}
+
+// Set, Delete and DeleteRange copy what they are given.
+func (b *Batch) Set(key, value []byte) error { return b.b.Set(key, value, nil) }
+
+// Delete removes key.
+func (b *Batch) Delete(key []byte) error { return b.b.Delete(key, nil) }
+
+// DeleteRange removes the keys with lower <= key < upper.
+func (b *Batch) DeleteRange(lower, upper []byte) error { return b.b.DeleteRange(lower, upper, nil) }
+
+// Commit makes the writes visible and, with sync in a database with a write-ahead log, durable.
+func (b *Batch) Commit(sync bool) error {
+	if sync {
+		return b.b.Commit(pebble.Sync)
+	}
+	return b.b.Commit(pebble.NoSync)
+}
+
+// Close gives the batch back, committed or not.
+func (b *Batch) Close() error { return b.b.Close() }
+
+func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
+	v, closer, err := r.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	v = append(make([]byte, 0, len(v)), v...)
+	return v, true, closer.Close()
+}
+
+func scan(r pebble.Reader, o *pebble.IterOptions, err *error) iter.Seq2[[]byte, []byte] {
+	return func(yield func([]byte, []byte) bool) {
+		it, e := r.NewIter(o)
+		if e != nil {
+			*err = e
+			return
+		}
+		defer func() { *err = errors.Join(*err, it.Close()) }()
+		for ok := it.First(); ok; ok = it.Next() {
+			v, e := it.ValueAndErr()
+			if e != nil {
+				*err = e
+				return
+			}
+			if !yield(it.Key(), v) {
+				return
+			}
+		}
+		*err = it.Error()
+	}
+}
+
+// isCorruption also takes a missing file for damage: Pebble names files in its manifest before it needs them.
+func isCorruption(err error) bool {
+	return pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) ||
+		strings.Contains(err.Error(), "corrupt") || strings.Contains(err.Error(), "checksum")
+}
+
+// logger keeps Pebble quiet but for what an operator must know.
+type logger struct {
+	fatal func(error)
+	dir   string
+}
+
+func (logger) Infof(string, ...any) {}
+
+func (l logger) Errorf(format string, args ...any) {
+	slog.Error("database", "dir", l.dir, "error", fmt.Sprintf(format, args...))
+}
+
+// Fatalf is what Pebble calls when a write to its log failed: what was written is unknown, so the node must end
+// and find out at its next start.
+func (l logger) Fatalf(format string, args ...any) {
+	var err error = fmt.Errorf(format, args...)
+	for _, a := range args {
+		if e, ok := a.(error); ok {
+			err = explain(e, l.dir)
+			break
+		}
+	}
+	l.fatal(err)
+	panic(err)
+}
