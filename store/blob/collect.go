@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"github.com/wattlehq/wattle/internal/digest"
-	"github.com/wattlehq/wattle/internal/fault"
 )
 
 // Collection is a mark and a sweep. What is put or pinned after it began stays, so references that are read
@@ -85,9 +84,4 @@ func (c *Collection) candidates(f *fan) []digest.Digest {
 func (c *Collection) garbage(d digest.Digest, e *entry) bool {
 	_, kept := c.kept[d]
 	return !kept && e.epoch < c.epoch && e.readers == 0 && !c.s.now().Before(e.pinned)
-}
-
-// invalid is a request that can never work as it is.
-func invalid(reason, format string, args ...any) *fault.Error {
-	return fault.New(fault.Invalid, reason, format, args...)
 }

@@ -84,6 +84,8 @@ type entry struct {
 	// durable says that the file's name is known to survive a crash. What a former process left was
 	// perhaps never synced, so it starts out false.
 	durable bool
+	// placed says that this process wrote the file.
+	placed bool
 	// damaged says that the file turned out not to hold the blob.
 	damaged bool
 }

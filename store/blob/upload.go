@@ -309,3 +309,8 @@ func incomplete(d digest.Digest, missing []int) *fault.Error {
 	return fault.New(fault.Precondition, "upload_incomplete", "%d chunks of %s are still to come, the first is %d", len(missing), d, missing[0]).
 		Hint("start the upload again to learn which").With("digest", d)
 }
+
+// invalid is a request that can never work as it is.
+func invalid(reason, format string, args ...any) *fault.Error {
+	return fault.New(fault.Invalid, reason, format, args...)
+}

@@ -232,7 +232,7 @@ func (s *Store) link(f *fan, path string, d digest.Digest, size int64) (*entry, 
 		s.blobs.Add(-1)
 		s.bytes.Add(-old.size)
 	}
-	e := &entry{size: size}
+	e := &entry{size: size, placed: true}
 	s.pin(e)
 	f.entries[d] = e
 	s.blobs.Add(1)
@@ -260,8 +260,8 @@ func (s *Store) settle(d digest.Digest, e *entry) error {
 		return nil
 	}
 	// A second sync after a failed one may succeed without having written anything, so the next Put
-	// must start from the beginning.
-	if f.entries[d] == e {
+	// must start from the beginning. No Put of such a file has returned yet, unlike of one found at Open.
+	if f.entries[d] == e && e.placed && !e.durable {
 		_ = s.remove(f, d, e)
 	}
 	return s.diskErr(fmt.Errorf("write blob %s: %w", d, err))
