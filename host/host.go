@@ -1,0 +1,119 @@
+// Package host runs WebAssembly guests: it inspects modules, keeps them compiled, and calls their functions, each call
+// in a fresh sandbox with limits on memory, time, output and log. docs/abi.md is what it speaks with guests.
+//
+// It does not know services, versions, jobs or storage: it takes bytes and readers, and answers *fault.Error where the
+// guest or the caller is to blame. A guest gets no files, no network and no environment.
+//
+// The caller must Release every Module it loads, must keep Config.CacheDir to itself (compiled code is read from there
+// and run), and must hand in callbacks that answer: a call that waits in one of them is not stopped by its time limit.
+// Close waits for the calls that are running.
+package host
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/wattlehq/wattle/internal/fault"
+)
+
+// Config says how a Host works. The zero value is usable.
+type Config struct {
+	// CacheDir keeps compiled code between starts; "" keeps it in memory only. Whoever can write there can run
+	// code as this process.
+	CacheDir string
+	// Defaults hold where a call sets no limit. Zero fields take the built-in ones: 256 MiB of memory, 30 s,
+	// 64 MiB of output, 1 MiB of log.
+	Defaults Limits
+	// MaxModuleBytes bounds one module; 0 is 64 MiB.
+	MaxModuleBytes int64
+	// MaxModules bounds how many compiled modules are kept for their next call; 0 is 128. Modules in use are
+	// kept beyond it.
+	MaxModules int
+}
+
+const (
+	defaultMaxModuleBytes = 64 << 20
+	defaultMaxModules     = 128
+	// maxCachedBytes bounds the modules kept compiled by their size. Machine code takes about four times as much.
+	maxCachedBytes = 256 << 20
+)
+
+// Host compiles and runs guests. It is safe for concurrent use.
+type Host struct {
+	config  Config
+	engine  engine
+	modules modules
+
+	// compiling holds one token: the compiler takes many times a module's size, so one at a time bounds it.
+	compiling chan struct{}
+
+	mu      sync.Mutex
+	closed  bool
+	running int
+	idle    chan struct{} // closed once closed and running is 0
+}
+
+// New starts a Host.
+func New(ctx context.Context, c Config) (*Host, error) {
+	c.Defaults = c.Defaults.Or(builtinLimits)
+	if c.MaxModuleBytes <= 0 {
+		c.MaxModuleBytes = defaultMaxModuleBytes
+	}
+	if c.MaxModules <= 0 {
+		c.MaxModules = defaultMaxModules
+	}
+	if c.CacheDir != "" {
+		if err := os.MkdirAll(c.CacheDir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	e, err := newWazero(ctx, c.CacheDir, runtime.GOMAXPROCS(0))
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{config: c, engine: e, compiling: make(chan struct{}, 1), idle: make(chan struct{})}
+	h.modules.init(c.MaxModules, maxCachedBytes)
+	return h, nil
+}
+
+// Close refuses further calls, waits for the running ones, and frees what was compiled. When ctx ends first it
+// answers ctx's error and may be called again.
+func (h *Host) Close(ctx context.Context) error {
+	h.mu.Lock()
+	if !h.closed {
+		h.closed = true
+		if h.running == 0 {
+			close(h.idle)
+		}
+	}
+	h.mu.Unlock()
+	select {
+	case <-h.idle:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	h.modules.clear(ctx)
+	return h.engine.close(ctx)
+}
+
+// begin counts one piece of work that Close has to wait for.
+func (h *Host) begin() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return fault.New(fault.Unavailable, "host_closed", "the function host is shutting down").Hint("try another node, or again later")
+	}
+	h.running++
+	return nil
+}
+
+func (h *Host) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.running--
+	if h.closed && h.running == 0 {
+		close(h.idle)
+	}
+}

@@ -1,0 +1,165 @@
+package host
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/wattlehq/wattle/internal/digest"
+	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/testdata"
+)
+
+func TestInspect(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, Config{})
+	info, err := h.Inspect(t.Context(), testdata.Wasm("describe"))
+	want := []Function{{"count", KindMap, "counts"}, {"plain", KindCall, ""}, {"sum", KindCombine, ""}}
+	if err != nil || info.ABI != "wattle" || !slices.Equal(info.Functions, want) {
+		t.Errorf("%+v, %v", info, err)
+	}
+	info, err = h.Inspect(t.Context(), testdata.Wasm("start-command"))
+	if err != nil || info.ABI != "wasi-command" || len(info.Functions) != 1 || info.Functions[0].Name != "main" {
+		t.Errorf("%+v, %v", info, err)
+	}
+	m := load(t, h, testdata.Wasm("describe"))
+	var out bytes.Buffer
+	if _, err := m.Call(t.Context(), &Call{Function: "sum", Output: &out}); err != nil || out.String() != "sum" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+}
+
+// module makes a module of sections, each given as id and body.
+func module(sections ...string) []byte {
+	b := []byte("\x00asm\x01\x00\x00\x00")
+	for _, s := range sections {
+		b = append(b, s[0])
+		b = appendU32(b, uint32(len(s)-1))
+		b = append(b, s[1:]...)
+	}
+	return b
+}
+
+func TestInspectRefuses(t *testing.T) {
+	t.Parallel()
+	noop := testdata.Wasm("noop")
+	for name, c := range map[string]struct {
+		wasm            []byte
+		reason, message string
+	}{
+		"empty":            {nil, "not_wasm", ""},
+		"text":             {[]byte("(module)"), "not_wasm", "(module)"},
+		"header cut":       {noop[:6], "truncated_wasm", ""},
+		"magic cut":        {noop[:3], "truncated_wasm", ""},
+		"cut":              {noop[:len(noop)-3], "truncated_wasm", ""},
+		"component":        {[]byte("\x00asm\x0d\x00\x01\x00rest"), "component", ""},
+		"version":          {[]byte("\x00asm\x02\x00\x00\x00"), "invalid_wasm", "version 2"},
+		"unknown import":   {testdata.Wasm("badimport"), "unknown_import", "env.launch_rocket"},
+		"wrong signature":  {testdata.Wasm("badsignature"), "invalid_wasm", "wattle.input_len"},
+		"no functions":     {testdata.Wasm("nofunctions"), "no_functions", ""},
+		"empty module":     {module(), "no_functions", ""},
+		"bad description":  {testdata.Wasm("baddescribe"), "bad_description", "ghost"},
+		"too large":        {append(slices.Clone(noop), make([]byte, 1<<20)...), "module_too_large", ""},
+		"four G locals":    {module("\x01\x01\x60\x00\x00", "\x03\x01\x00", "\x0a\x01\x08\x01\xff\xff\xff\xff\x0f\x7f\x0b"), "invalid_wasm", "4294967295 locals"},
+		"four G types":     {module("\x01\xff\xff\xff\xff\x0f\x60"), "invalid_wasm", ""},
+		"four G params":    {module("\x01\x01\x60\xff\xff\xff\xff\x0f"), "invalid_wasm", ""},
+		"four G elements":  {module("\x09\x01\x01\x00\xff\xff\xff\xff\x0f"), "invalid_wasm", ""},
+		"large table":      {module("\x04\x01\x70\x00\x80\x80\x80\x20"), "invalid_wasm", "table"},
+		"many tables":      {module("\x04\x64" + strings.Repeat("\x70\x00\x01", 100)), "invalid_wasm", "100 tables"},
+		"imported memory":  {module("\x02\x01\x03env\x06memory\x02\x00\x01"), "unknown_import", "env.memory"},
+		"sections unknown": {module("\x7f"), "invalid_wasm", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, Config{MaxModuleBytes: 1 << 20})
+			_, err := h.Inspect(t.Context(), c.wasm)
+			if f := wantFaultInside(t, err, fault.Invalid, c.reason, c.message); f.Help == "" {
+				t.Error("it does not say what to do")
+			}
+		})
+	}
+}
+
+func wantFaultInside(t *testing.T, err error, kind fault.Kind, reason, message string) *fault.Error {
+	t.Helper()
+	f := fault.As(err)
+	if f == nil || f.Kind != kind || f.Reason != reason || !strings.Contains(f.Message, message) {
+		t.Fatalf("got %v (%s), want reason %s and a message with %q", err, fault.Reason(err), reason, message)
+	}
+	return f
+}
+
+func TestDescriptions(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		``:                                       "not JSON",
+		`{"abi":2}`:                              "version 2",
+		`{"abi":1,"functions":[{}]}`:             "is empty",
+		`{"abi":1,"functions":[{"name":"_a"}]}`:  "reserved",
+		`{"abi":1,"functions":[{"name":"a b"}]}`: "not allowed",
+		`{"abi":1,"functions":[{"name":"a"},{"name":"a"}]}`:                   "twice",
+		`{"abi":1,"functions":[{"name":"a","kind":"mop"}]}`:                   "unknown kind",
+		`{"abi":1,"functions":[{"name":"` + strings.Repeat("a", 200) + `"}]}`: "longer",
+	} {
+		_, err := parseDescription([]byte(in))
+		wantFaultInside(t, err, fault.Invalid, "bad_description", want)
+	}
+}
+
+func TestNamesSurviveForStackTraces(t *testing.T) {
+	t.Parallel()
+	names := "\x00\x04name" + "\x00\x02\x01m" + "\x01\x05\x01\x00\x02fn" + "\x02\x01\x00"
+	out, _, err := check(module(names, "\x00\x05other!!"))
+	if err != nil || !bytes.Equal(out, module("\x00\x04name\x01\x05\x01\x00\x02fn")) {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
+func FuzzInspect(f *testing.F) {
+	for _, name := range testdata.Names() {
+		f.Add(testdata.Wasm(name))
+	}
+	h := newHost(f, Config{MaxModuleBytes: 1 << 16, MaxModules: 4, Defaults: Limits{Memory: 1 << 20, Timeout: 1e8, Output: 1 << 16}})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		info, err := h.Inspect(t.Context(), b)
+		if err != nil {
+			if fault.As(err) == nil {
+				t.Errorf("not a fault: %v", err)
+			}
+			return
+		}
+		m, err := h.Load(t.Context(), digest.Of(b), func() ([]byte, error) { return b, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Release()
+		for _, fn := range info.Functions[:min(len(info.Functions), 3)] {
+			if _, err := m.Call(t.Context(), &Call{Function: fn.Name}); err != nil && fault.As(err) == nil {
+				t.Errorf("not a fault: %v", err)
+			}
+		}
+	})
+}
+
+func FuzzRecords(f *testing.F) {
+	f.Add([]byte("\x01k\x01v"))
+	f.Add([]byte("\x80\x00\x00"))
+	f.Add([]byte("\xff\xff\xff\xff\x0f"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if checkRecords(b) != nil {
+			return
+		}
+		// What is well-formed can be read to the end and written again as it was.
+		var again []byte
+		for at := 0; at < len(b); {
+			n, used := shortUvarint(b[at:])
+			again = appendU32(again, uint32(n))
+			again = append(again, b[at+used:at+used+int(n)]...)
+			at += used + int(n)
+		}
+		if !bytes.Equal(again, b) {
+			t.Errorf("%x was read as %x", b, again)
+		}
+	})
+}

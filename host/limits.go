@@ -1,0 +1,57 @@
+package host
+
+import (
+	"time"
+
+	"github.com/wattlehq/wattle/internal/fault"
+)
+
+// Limits bound one call. A zero field means: what the next wider Limits say.
+type Limits struct {
+	// Memory is how large the guest's linear memory may grow, in bytes.
+	Memory uint64
+	// Timeout is how long the call may take, waiting in callbacks included.
+	Timeout time.Duration
+	// Output bounds what the guest writes and emits together, in bytes.
+	Output uint64
+	// Log bounds the guest's log lines, in bytes. It never fails a call: later lines are dropped and a last
+	// one says so, since a chatty function that did its work is not an error.
+	Log uint64
+}
+
+var builtinLimits = Limits{Memory: 256 << 20, Timeout: 30 * time.Second, Output: 64 << 20, Log: 1 << 20}
+
+// Or returns l with its zero fields taken from d.
+func (l Limits) Or(d Limits) Limits {
+	if l.Memory == 0 {
+		l.Memory = d.Memory
+	}
+	if l.Timeout <= 0 {
+		l.Timeout = d.Timeout
+	}
+	if l.Output == 0 {
+		l.Output = d.Output
+	}
+	if l.Log == 0 {
+		l.Log = d.Log
+	}
+	return l
+}
+
+func memoryFault(limit uint64, format string, args ...any) *fault.Error {
+	return fault.New(fault.Limit, "memory_limit", format, args...).
+		With("limit", "memory_bytes").With("value", limit).
+		Hint("raise the function's memory_bytes limit, or let it keep less in memory")
+}
+
+func timeFault(limit time.Duration) *fault.Error {
+	return fault.New(fault.Limit, "time_limit", "the function ran longer than its limit of %v", limit).
+		With("limit", "timeout").With("value", limit).
+		Hint("raise the function's timeout, or give it less to do in one call")
+}
+
+func outputFault(limit uint64) *fault.Error {
+	return fault.New(fault.Limit, "output_limit", "the function wrote more than its limit of %d bytes of output", limit).
+		With("limit", "output_bytes").With("value", limit).
+		Hint("raise the function's output_bytes limit, or let it write less")
+}

@@ -1,0 +1,140 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/wattlehq/wattle/internal/digest"
+	"github.com/wattlehq/wattle/internal/fault"
+)
+
+// Load answers the module whose bytes have digest d, compiled. open is called only where the module is not at hand,
+// once for all that wait for it. The caller has to Release the module.
+func (h *Host) Load(ctx context.Context, d digest.Digest, open func() ([]byte, error)) (*Module, error) {
+	if err := h.begin(); err != nil {
+		return nil, err
+	}
+	defer h.end()
+	for {
+		e, first := h.modules.acquire(d)
+		if first {
+			// Others may wait for it, and what is compiled is kept: the work outlives its first caller.
+			if err := h.begin(); err != nil {
+				h.modules.finish(e, err)
+				return nil, err
+			}
+			go func() {
+				defer h.end()
+				h.modules.finish(e, h.build(context.WithoutCancel(ctx), e, open))
+			}()
+		}
+		select {
+		case <-e.ready:
+		case <-ctx.Done():
+			h.modules.release(e)
+			return nil, interrupted(ctx)
+		}
+		if e.err == nil {
+			return &Module{host: h, entry: e}, nil
+		}
+		err := e.err
+		h.modules.release(e)
+		if !first && ctx.Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
+			continue // the one who opened it gave up, which says nothing about this caller
+		}
+		return nil, err
+	}
+}
+
+// Inspect checks a module and tells what it offers. It compiles the module, which is then at hand for Load.
+func (h *Host) Inspect(ctx context.Context, wasm []byte) (Info, error) {
+	if int64(len(wasm)) > h.config.MaxModuleBytes {
+		return Info{}, h.tooLarge(len(wasm))
+	}
+	m, err := h.Load(ctx, digest.Of(wasm), func() ([]byte, error) { return wasm, nil })
+	if err != nil {
+		return Info{}, err
+	}
+	defer m.Release()
+	return m.Info(), nil
+}
+
+func (h *Host) tooLarge(size int) error {
+	return fault.New(fault.Invalid, "module_too_large", "the module has %d bytes; the most is %d", size, h.config.MaxModuleBytes).
+		With("limit", h.config.MaxModuleBytes).
+		Hint("strip it (Go: -ldflags=-s -w; others: wasm-strip, wasm-opt -Oz)")
+}
+
+func (h *Host) build(ctx context.Context, e *entry, open func() ([]byte, error)) error {
+	wasm, err := open()
+	if err != nil {
+		return err
+	}
+	if int64(len(wasm)) > h.config.MaxModuleBytes {
+		return h.tooLarge(len(wasm))
+	}
+	if digest.Of(wasm) != e.digest {
+		return fault.New(fault.Corrupt, "damaged_module", "the module's bytes are not those of %s", e.digest).
+			With("digest", e.digest).Hint("publish it again")
+	}
+	e.size = len(wasm)
+	checked, o, err := check(wasm)
+	if err != nil {
+		return err
+	}
+	e.outline = o
+	if err := h.checkImports(o); err != nil {
+		return err
+	}
+	h.compiling <- struct{}{}
+	p, err := h.engine.compile(ctx, checked)
+	<-h.compiling
+	if err != nil {
+		return notValid(err)
+	}
+	e.program = p
+	if err := h.describe(ctx, e); err != nil {
+		closeAll(ctx, []*entry{e})
+		return err
+	}
+	return nil
+}
+
+func (h *Host) checkImports(o outline) error {
+	offered := h.engine.offered()
+	for _, in := range o.imports {
+		full := in.module + "." + in.name
+		if in.function && slices.Contains(offered, full) {
+			continue
+		}
+		what := "what is offered are functions of wattle and wasi_snapshot_preview1"
+		if mine := withoutPrefix(offered, in.module+"."); len(mine) > 0 {
+			what = fmt.Sprintf("%s offers %s", in.module, strings.Join(mine, ", "))
+		}
+		return fault.New(fault.Invalid, "unknown_import", "the module imports %q, which no host function answers to; %s", full, what).
+			With("import", full).
+			Hint("build it for WASI preview 1 or without a system interface, and link everything else into it")
+	}
+	return nil
+}
+
+func withoutPrefix(all []string, prefix string) []string {
+	var out []string
+	for _, s := range all {
+		if rest, ok := strings.CutPrefix(s, prefix); ok {
+			out = append(out, rest)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func notValid(err error) error {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	f := invalid("%s", text)
+	f.Cause = err
+	return f
+}

@@ -1,0 +1,14 @@
+;; Panics the way a Go program does: text on stderr, then status 2.
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 0) "\10\00\00\00\2f\00\00\00")
+  (data (i32.const 16) "hello\npanic: boom\n\ngoroutine 1 [running]:\nmain.f")
+  (func (export "gopanic") (result i32)
+    (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 8)))
+    (call $exit (i32.const 2))
+    i32.const 0)
+  (func (export "exitzero") (result i32)
+    (call $exit (i32.const 0))
+    unreachable))
