@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	"github.com/wattlehq/wattle/store"
 )
 
 // storageMessage is work of a group for the appender or the applier.
@@ -24,10 +25,11 @@ type appender struct {
 	e     *Engine
 	inbox *mailbox[storageMessage]
 
-	durable          map[ID]uint64 // what the state store had made durable when last asked
-	sinceAsked       uint64        // entries appended since
-	trimmed, syncs   atomic.Uint64
-	entriesSinceTrim uint64
+	// Appended since the logs' lengths were last looked at.
+	entries uint64
+	bytes   int64
+
+	trimmed, syncs atomic.Uint64
 }
 
 func (a *appender) run(ctx context.Context) {
@@ -49,10 +51,12 @@ func (a *appender) turn(ms []storageMessage) {
 	defer b.Close()
 	sync := false
 	for _, m := range ms {
+		before := m.g.log.bytes
 		s, err := m.g.log.write(b, m.m)
 		must(err)
 		sync = sync || s
-		a.entriesSinceTrim += uint64(len(m.m.Entries))
+		a.entries += uint64(len(m.m.Entries))
+		a.bytes += m.g.log.bytes - before
 	}
 	a.trim(b)
 	must(b.Commit(sync))
@@ -76,11 +80,11 @@ func (a *appender) turn(ms []storageMessage) {
 // trim drops the beginning of logs that have grown long, up to what the state store would still have after a crash.
 // Looking costs a read of the state store for all shards together, so it happens a few times while a log fills, not on
 // every turn.
-func (a *appender) trim(b batch) {
-	if a.entriesSinceTrim < max(a.e.cfg.TrimEntries/4, 1) && !a.anyLong() {
+func (a *appender) trim(b *store.Batch) {
+	if a.entries < a.e.cfg.TrimEntries/4 && a.bytes < a.e.cfg.TrimBytes/4 {
 		return
 	}
-	a.entriesSinceTrim = 0
+	a.entries, a.bytes = 0, 0
 	durable := a.readDurable()
 	flush := false
 	for _, g := range a.e.groups {
@@ -98,15 +102,6 @@ func (a *appender) trim(b batch) {
 	if flush {
 		must(a.e.cfg.Store.State.AsyncFlush())
 	}
-}
-
-func (a *appender) anyLong() bool {
-	for _, g := range a.e.groups {
-		if g.log.bytes > a.e.cfg.TrimBytes && g.log.last-g.log.head.Index > 16 && a.entriesSinceTrim > 16 {
-			return true
-		}
-	}
-	return false
 }
 
 func (a *appender) readDurable() map[ID]uint64 {

@@ -35,7 +35,7 @@ type group struct {
 	waiting  map[uint64]*waiter // proposed, by seq
 	seq      uint64
 	inflight int
-	reads    []chan error           // not yet asked
+	reads    []chan error            // not yet asked
 	asked    map[uint64][]chan error // asked, by number of the question
 	question uint64
 	awaited  []awaited // index known, not yet applied

@@ -16,9 +16,6 @@ type reader interface {
 	Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte]
 }
 
-// batch is the part of a store.Batch that trimming needs.
-type batch = *store.Batch
-
 const prefixLen = 4
 
 // slotPrefix begins every key of a machine in a slot.

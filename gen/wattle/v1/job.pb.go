@@ -290,8 +290,10 @@ type StageSpec struct {
 	Combiner string       `protobuf:"bytes,10,opt,name=combiner,proto3" json:"combiner,omitempty"`
 	Retry    *RetryPolicy `protobuf:"bytes,11,opt,name=retry,proto3" json:"retry,omitempty"`
 	// One attempt is stopped after this time. The function's own limit by default.
-	Timeout       *durationpb.Duration `protobuf:"bytes,12,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	MaxParallel   uint32               `protobuf:"varint,13,opt,name=max_parallel,json=maxParallel,proto3" json:"max_parallel,omitempty"`
+	Timeout     *durationpb.Duration `protobuf:"bytes,12,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	MaxParallel uint32               `protobuf:"varint,13,opt,name=max_parallel,json=maxParallel,proto3" json:"max_parallel,omitempty"`
+	// Handed to every call of the stage's functions: guests read them from their context.
+	Params        map[string]string `protobuf:"bytes,14,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -434,6 +436,13 @@ func (x *StageSpec) GetMaxParallel() uint32 {
 		return x.MaxParallel
 	}
 	return 0
+}
+
+func (x *StageSpec) GetParams() map[string]string {
+	if x != nil {
+		return x.Params
+	}
+	return nil
 }
 
 type isStageSpec_Input interface {
@@ -2458,7 +2467,7 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
 	"\x06stages\x18\x02 \x03(\v2\x14.wattle.v1.StageSpecR\x06stages\x123\n" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12!\n" +
-	"\fmax_parallel\x18\x04 \x01(\rR\vmaxParallel\"\x9c\x04\n" +
+	"\fmax_parallel\x18\x04 \x01(\rR\vmaxParallel\"\x91\x05\n" +
 	"\tStageSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bfunction\x18\x02 \x01(\tR\bfunction\x12\x14\n" +
@@ -2473,7 +2482,11 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	" \x01(\tR\bcombiner\x12,\n" +
 	"\x05retry\x18\v \x01(\v2\x16.wattle.v1.RetryPolicyR\x05retry\x123\n" +
 	"\atimeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12!\n" +
-	"\fmax_parallel\x18\r \x01(\rR\vmaxParallelB\a\n" +
+	"\fmax_parallel\x18\r \x01(\rR\vmaxParallel\x128\n" +
+	"\x06params\x18\x0e \x03(\v2 .wattle.v1.StageSpec.ParamsEntryR\x06params\x1a9\n" +
+	"\vParamsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
 	"\x05input\"4\n" +
 	"\n" +
 	"ValueInput\x12\x12\n" +
@@ -2660,7 +2673,7 @@ func file_wattle_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_wattle_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wattle_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_wattle_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_wattle_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: wattle.v1.JobState
 	(StageState)(0),               // 1: wattle.v1.StageState
@@ -2701,12 +2714,13 @@ var file_wattle_v1_job_proto_goTypes = []any{
 	(*ReadResultRequest)(nil),     // 36: wattle.v1.ReadResultRequest
 	(*ReadResultResponse)(nil),    // 37: wattle.v1.ReadResultResponse
 	(*ResultHeader)(nil),          // 38: wattle.v1.ResultHeader
-	(*durationpb.Duration)(nil),   // 39: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 40: google.protobuf.Timestamp
+	nil,                           // 39: wattle.v1.StageSpec.ParamsEntry
+	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
 }
 var file_wattle_v1_job_proto_depIdxs = []int32{
 	4,  // 0: wattle.v1.JobSpec.stages:type_name -> wattle.v1.StageSpec
-	39, // 1: wattle.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
+	40, // 1: wattle.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
 	5,  // 2: wattle.v1.StageSpec.value:type_name -> wattle.v1.ValueInput
 	6,  // 3: wattle.v1.StageSpec.items:type_name -> wattle.v1.ItemsInput
 	7,  // 4: wattle.v1.StageSpec.files:type_name -> wattle.v1.FilesInput
@@ -2714,55 +2728,56 @@ var file_wattle_v1_job_proto_depIdxs = []int32{
 	9,  // 6: wattle.v1.StageSpec.reduce:type_name -> wattle.v1.ReduceInput
 	10, // 7: wattle.v1.StageSpec.collect:type_name -> wattle.v1.CollectInput
 	11, // 8: wattle.v1.StageSpec.retry:type_name -> wattle.v1.RetryPolicy
-	39, // 9: wattle.v1.StageSpec.timeout:type_name -> google.protobuf.Duration
-	39, // 10: wattle.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
-	39, // 11: wattle.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
-	0,  // 12: wattle.v1.Job.state:type_name -> wattle.v1.JobState
-	14, // 13: wattle.v1.Job.stages:type_name -> wattle.v1.Stage
-	40, // 14: wattle.v1.Job.created_at:type_name -> google.protobuf.Timestamp
-	40, // 15: wattle.v1.Job.finalized_at:type_name -> google.protobuf.Timestamp
-	13, // 16: wattle.v1.Job.error:type_name -> wattle.v1.JobError
-	1,  // 17: wattle.v1.Stage.state:type_name -> wattle.v1.StageState
-	2,  // 18: wattle.v1.Task.state:type_name -> wattle.v1.TaskState
-	16, // 19: wattle.v1.Task.errors:type_name -> wattle.v1.AttemptError
-	17, // 20: wattle.v1.Task.usage:type_name -> wattle.v1.CallUsage
-	40, // 21: wattle.v1.AttemptError.at:type_name -> google.protobuf.Timestamp
-	39, // 22: wattle.v1.CallUsage.duration:type_name -> google.protobuf.Duration
-	3,  // 23: wattle.v1.SubmitJobRequest.spec:type_name -> wattle.v1.JobSpec
-	12, // 24: wattle.v1.SubmitJobResponse.job:type_name -> wattle.v1.Job
-	12, // 25: wattle.v1.GetJobResponse.job:type_name -> wattle.v1.Job
-	12, // 26: wattle.v1.ListJobsResponse.jobs:type_name -> wattle.v1.Job
-	12, // 27: wattle.v1.WatchJobResponse.job:type_name -> wattle.v1.Job
-	12, // 28: wattle.v1.CancelJobResponse.job:type_name -> wattle.v1.Job
-	12, // 29: wattle.v1.PauseJobResponse.job:type_name -> wattle.v1.Job
-	12, // 30: wattle.v1.ResumeJobResponse.job:type_name -> wattle.v1.Job
-	15, // 31: wattle.v1.ListTasksResponse.tasks:type_name -> wattle.v1.Task
-	38, // 32: wattle.v1.ReadResultResponse.header:type_name -> wattle.v1.ResultHeader
-	18, // 33: wattle.v1.JobService.SubmitJob:input_type -> wattle.v1.SubmitJobRequest
-	20, // 34: wattle.v1.JobService.GetJob:input_type -> wattle.v1.GetJobRequest
-	22, // 35: wattle.v1.JobService.ListJobs:input_type -> wattle.v1.ListJobsRequest
-	24, // 36: wattle.v1.JobService.WatchJob:input_type -> wattle.v1.WatchJobRequest
-	26, // 37: wattle.v1.JobService.CancelJob:input_type -> wattle.v1.CancelJobRequest
-	28, // 38: wattle.v1.JobService.PauseJob:input_type -> wattle.v1.PauseJobRequest
-	30, // 39: wattle.v1.JobService.ResumeJob:input_type -> wattle.v1.ResumeJobRequest
-	32, // 40: wattle.v1.JobService.DeleteJob:input_type -> wattle.v1.DeleteJobRequest
-	34, // 41: wattle.v1.JobService.ListTasks:input_type -> wattle.v1.ListTasksRequest
-	36, // 42: wattle.v1.JobService.ReadResult:input_type -> wattle.v1.ReadResultRequest
-	19, // 43: wattle.v1.JobService.SubmitJob:output_type -> wattle.v1.SubmitJobResponse
-	21, // 44: wattle.v1.JobService.GetJob:output_type -> wattle.v1.GetJobResponse
-	23, // 45: wattle.v1.JobService.ListJobs:output_type -> wattle.v1.ListJobsResponse
-	25, // 46: wattle.v1.JobService.WatchJob:output_type -> wattle.v1.WatchJobResponse
-	27, // 47: wattle.v1.JobService.CancelJob:output_type -> wattle.v1.CancelJobResponse
-	29, // 48: wattle.v1.JobService.PauseJob:output_type -> wattle.v1.PauseJobResponse
-	31, // 49: wattle.v1.JobService.ResumeJob:output_type -> wattle.v1.ResumeJobResponse
-	33, // 50: wattle.v1.JobService.DeleteJob:output_type -> wattle.v1.DeleteJobResponse
-	35, // 51: wattle.v1.JobService.ListTasks:output_type -> wattle.v1.ListTasksResponse
-	37, // 52: wattle.v1.JobService.ReadResult:output_type -> wattle.v1.ReadResultResponse
-	43, // [43:53] is the sub-list for method output_type
-	33, // [33:43] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	40, // 9: wattle.v1.StageSpec.timeout:type_name -> google.protobuf.Duration
+	39, // 10: wattle.v1.StageSpec.params:type_name -> wattle.v1.StageSpec.ParamsEntry
+	40, // 11: wattle.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
+	40, // 12: wattle.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
+	0,  // 13: wattle.v1.Job.state:type_name -> wattle.v1.JobState
+	14, // 14: wattle.v1.Job.stages:type_name -> wattle.v1.Stage
+	41, // 15: wattle.v1.Job.created_at:type_name -> google.protobuf.Timestamp
+	41, // 16: wattle.v1.Job.finalized_at:type_name -> google.protobuf.Timestamp
+	13, // 17: wattle.v1.Job.error:type_name -> wattle.v1.JobError
+	1,  // 18: wattle.v1.Stage.state:type_name -> wattle.v1.StageState
+	2,  // 19: wattle.v1.Task.state:type_name -> wattle.v1.TaskState
+	16, // 20: wattle.v1.Task.errors:type_name -> wattle.v1.AttemptError
+	17, // 21: wattle.v1.Task.usage:type_name -> wattle.v1.CallUsage
+	41, // 22: wattle.v1.AttemptError.at:type_name -> google.protobuf.Timestamp
+	40, // 23: wattle.v1.CallUsage.duration:type_name -> google.protobuf.Duration
+	3,  // 24: wattle.v1.SubmitJobRequest.spec:type_name -> wattle.v1.JobSpec
+	12, // 25: wattle.v1.SubmitJobResponse.job:type_name -> wattle.v1.Job
+	12, // 26: wattle.v1.GetJobResponse.job:type_name -> wattle.v1.Job
+	12, // 27: wattle.v1.ListJobsResponse.jobs:type_name -> wattle.v1.Job
+	12, // 28: wattle.v1.WatchJobResponse.job:type_name -> wattle.v1.Job
+	12, // 29: wattle.v1.CancelJobResponse.job:type_name -> wattle.v1.Job
+	12, // 30: wattle.v1.PauseJobResponse.job:type_name -> wattle.v1.Job
+	12, // 31: wattle.v1.ResumeJobResponse.job:type_name -> wattle.v1.Job
+	15, // 32: wattle.v1.ListTasksResponse.tasks:type_name -> wattle.v1.Task
+	38, // 33: wattle.v1.ReadResultResponse.header:type_name -> wattle.v1.ResultHeader
+	18, // 34: wattle.v1.JobService.SubmitJob:input_type -> wattle.v1.SubmitJobRequest
+	20, // 35: wattle.v1.JobService.GetJob:input_type -> wattle.v1.GetJobRequest
+	22, // 36: wattle.v1.JobService.ListJobs:input_type -> wattle.v1.ListJobsRequest
+	24, // 37: wattle.v1.JobService.WatchJob:input_type -> wattle.v1.WatchJobRequest
+	26, // 38: wattle.v1.JobService.CancelJob:input_type -> wattle.v1.CancelJobRequest
+	28, // 39: wattle.v1.JobService.PauseJob:input_type -> wattle.v1.PauseJobRequest
+	30, // 40: wattle.v1.JobService.ResumeJob:input_type -> wattle.v1.ResumeJobRequest
+	32, // 41: wattle.v1.JobService.DeleteJob:input_type -> wattle.v1.DeleteJobRequest
+	34, // 42: wattle.v1.JobService.ListTasks:input_type -> wattle.v1.ListTasksRequest
+	36, // 43: wattle.v1.JobService.ReadResult:input_type -> wattle.v1.ReadResultRequest
+	19, // 44: wattle.v1.JobService.SubmitJob:output_type -> wattle.v1.SubmitJobResponse
+	21, // 45: wattle.v1.JobService.GetJob:output_type -> wattle.v1.GetJobResponse
+	23, // 46: wattle.v1.JobService.ListJobs:output_type -> wattle.v1.ListJobsResponse
+	25, // 47: wattle.v1.JobService.WatchJob:output_type -> wattle.v1.WatchJobResponse
+	27, // 48: wattle.v1.JobService.CancelJob:output_type -> wattle.v1.CancelJobResponse
+	29, // 49: wattle.v1.JobService.PauseJob:output_type -> wattle.v1.PauseJobResponse
+	31, // 50: wattle.v1.JobService.ResumeJob:output_type -> wattle.v1.ResumeJobResponse
+	33, // 51: wattle.v1.JobService.DeleteJob:output_type -> wattle.v1.DeleteJobResponse
+	35, // 52: wattle.v1.JobService.ListTasks:output_type -> wattle.v1.ListTasksResponse
+	37, // 53: wattle.v1.JobService.ReadResult:output_type -> wattle.v1.ReadResultResponse
+	44, // [44:54] is the sub-list for method output_type
+	34, // [34:44] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_wattle_v1_job_proto_init() }
@@ -2789,7 +2804,7 @@ func file_wattle_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_v1_job_proto_rawDesc), len(file_wattle_v1_job_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

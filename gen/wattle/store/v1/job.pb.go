@@ -169,9 +169,8 @@ type PlanStage struct {
 	Table      *Bytes `protobuf:"bytes,8,opt,name=table,proto3" json:"table,omitempty"`
 	InputBytes uint64 `protobuf:"varint,9,opt,name=input_bytes,json=inputBytes,proto3" json:"input_bytes,omitempty"`
 	// Above zero when the records the stage emits are shuffled into so many partitions.
-	Partitions uint32 `protobuf:"varint,10,opt,name=partitions,proto3" json:"partitions,omitempty"`
-	// What the stage puts out is records (it emits and is not shuffled), not bytes.
-	Records bool `protobuf:"varint,11,opt,name=records,proto3" json:"records,omitempty"`
+	Partitions uint32            `protobuf:"varint,10,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	Params     map[string]string `protobuf:"bytes,11,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// True when no other stage reads the output: it is a result of the job.
 	Result bool   `protobuf:"varint,12,opt,name=result,proto3" json:"result,omitempty"`
 	Retry  *Retry `protobuf:"bytes,13,opt,name=retry,proto3" json:"retry,omitempty"`
@@ -282,11 +281,11 @@ func (x *PlanStage) GetPartitions() uint32 {
 	return 0
 }
 
-func (x *PlanStage) GetRecords() bool {
+func (x *PlanStage) GetParams() map[string]string {
 	if x != nil {
-		return x.Records
+		return x.Params
 	}
-	return false
+	return nil
 }
 
 func (x *PlanStage) GetResult() bool {
@@ -1147,8 +1146,11 @@ func (*Finish_Failed) isFinish_Outcome() {}
 func (*Finish_Released) isFinish_Outcome() {}
 
 type Output struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bytes         *Bytes                 `protobuf:"bytes,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Bytes *Bytes                 `protobuf:"bytes,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Key and value in turn, each after its length as an unsigned varint. Otherwise plain bytes, or, where the
+	// plan's stage is shuffled, a map output.
+	Records       bool `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1188,6 +1190,13 @@ func (x *Output) GetBytes() *Bytes {
 		return x.Bytes
 	}
 	return nil
+}
+
+func (x *Output) GetRecords() bool {
+	if x != nil {
+		return x.Records
+	}
+	return false
 }
 
 type Failure struct {
@@ -1637,7 +1646,9 @@ type StageRecord struct {
 	Failures    uint32                 `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`
 	OutputBytes uint64                 `protobuf:"varint,4,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
 	// The leader's term when the stage's tasks were admitted.
-	Term          uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	Term uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
+	// The outputs so far are records.
+	Records       bool `protobuf:"varint,6,opt,name=records,proto3" json:"records,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1705,6 +1716,13 @@ func (x *StageRecord) GetTerm() uint64 {
 		return x.Term
 	}
 	return 0
+}
+
+func (x *StageRecord) GetRecords() bool {
+	if x != nil {
+		return x.Records
+	}
+	return false
 }
 
 // TaskRecord is written when something happened to a task that its stage's admission does not tell.
@@ -1925,7 +1943,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\x06stages\x18\x02 \x03(\v2\x1a.wattle.store.v1.PlanStageR\x06stages\x12!\n" +
 	"\fmax_parallel\x18\x03 \x01(\rR\vmaxParallel\x12\x18\n" +
-	"\atimeout\x18\x04 \x01(\x03R\atimeout\"\x93\x04\n" +
+	"\atimeout\x18\x04 \x01(\x03R\atimeout\"\xf4\x04\n" +
 	"\tPlanStage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
 	"\bfunction\x18\x02 \x01(\v2\x1d.wattle.store.v1.PlanFunctionR\bfunction\x129\n" +
@@ -1940,12 +1958,15 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\n" +
 	"partitions\x18\n" +
 	" \x01(\rR\n" +
-	"partitions\x12\x18\n" +
-	"\arecords\x18\v \x01(\bR\arecords\x12\x16\n" +
+	"partitions\x12>\n" +
+	"\x06params\x18\v \x03(\v2&.wattle.store.v1.PlanStage.ParamsEntryR\x06params\x12\x16\n" +
 	"\x06result\x18\f \x01(\bR\x06result\x12,\n" +
 	"\x05retry\x18\r \x01(\v2\x16.wattle.store.v1.RetryR\x05retry\x12\x18\n" +
 	"\atimeout\x18\x0e \x01(\x03R\atimeout\x12!\n" +
-	"\fmax_parallel\x18\x0f \x01(\rR\vmaxParallel\"\xcc\x01\n" +
+	"\fmax_parallel\x18\x0f \x01(\rR\vmaxParallel\x1a9\n" +
+	"\vParamsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcc\x01\n" +
 	"\fPlanFunction\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x1a\n" +
@@ -2010,9 +2031,10 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x06failed\x18\x06 \x01(\v2\x18.wattle.store.v1.FailureH\x00R\x06failed\x126\n" +
 	"\breleased\x18\a \x01(\v2\x18.wattle.store.v1.ReleaseH\x00R\breleased\x12*\n" +
 	"\x05usage\x18\b \x01(\v2\x14.wattle.v1.CallUsageR\x05usageB\t\n" +
-	"\aoutcome\"6\n" +
+	"\aoutcome\"P\n" +
 	"\x06Output\x12,\n" +
-	"\x05bytes\x18\x01 \x01(\v2\x16.wattle.store.v1.BytesR\x05bytes\"Y\n" +
+	"\x05bytes\x18\x01 \x01(\v2\x16.wattle.store.v1.BytesR\x05bytes\x12\x18\n" +
+	"\arecords\x18\x02 \x01(\bR\arecords\"Y\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +
@@ -2038,13 +2060,14 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\ffinalized_at\x18\x05 \x01(\x03R\vfinalizedAt\x12\x1a\n" +
 	"\bdeadline\x18\x06 \x01(\x03R\bdeadline\x12)\n" +
 	"\x05error\x18\a \x01(\v2\x13.wattle.v1.JobErrorR\x05error\x124\n" +
-	"\x06stages\x18\b \x03(\v2\x1c.wattle.store.v1.StageRecordR\x06stages\"\xab\x01\n" +
+	"\x06stages\x18\b \x03(\v2\x1c.wattle.store.v1.StageRecordR\x06stages\"\xc5\x01\n" +
 	"\vStageRecord\x12+\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x15.wattle.v1.StageStateR\x05state\x12\x1c\n" +
 	"\tcompleted\x18\x02 \x01(\rR\tcompleted\x12\x1a\n" +
 	"\bfailures\x18\x03 \x01(\rR\bfailures\x12!\n" +
 	"\foutput_bytes\x18\x04 \x01(\x04R\voutputBytes\x12\x12\n" +
-	"\x04term\x18\x05 \x01(\x04R\x04term\"\xb4\x03\n" +
+	"\x04term\x18\x05 \x01(\x04R\x04term\x12\x18\n" +
+	"\arecords\x18\x06 \x01(\bR\arecords\"\xb4\x03\n" +
 	"\n" +
 	"TaskRecord\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.wattle.v1.TaskStateR\x05state\x12\x1e\n" +
@@ -2092,7 +2115,7 @@ func file_wattle_store_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_wattle_store_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wattle_store_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_wattle_store_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_wattle_store_v1_job_proto_goTypes = []any{
 	(InputKind)(0),          // 0: wattle.store.v1.InputKind
 	(*Plan)(nil),            // 1: wattle.store.v1.Plan
@@ -2119,14 +2142,15 @@ var file_wattle_store_v1_job_proto_goTypes = []any{
 	(*StageRecord)(nil),     // 22: wattle.store.v1.StageRecord
 	(*TaskRecord)(nil),      // 23: wattle.store.v1.TaskRecord
 	(*JobResult)(nil),       // 24: wattle.store.v1.JobResult
-	(v1.FunctionKind)(0),    // 25: wattle.v1.FunctionKind
-	(*v1.Limits)(nil),       // 26: wattle.v1.Limits
-	(*v1.CallUsage)(nil),    // 27: wattle.v1.CallUsage
-	(v1.JobState)(0),        // 28: wattle.v1.JobState
-	(*v1.JobError)(nil),     // 29: wattle.v1.JobError
-	(v1.StageState)(0),      // 30: wattle.v1.StageState
-	(v1.TaskState)(0),       // 31: wattle.v1.TaskState
-	(*v1.AttemptError)(nil), // 32: wattle.v1.AttemptError
+	nil,                     // 25: wattle.store.v1.PlanStage.ParamsEntry
+	(v1.FunctionKind)(0),    // 26: wattle.v1.FunctionKind
+	(*v1.Limits)(nil),       // 27: wattle.v1.Limits
+	(*v1.CallUsage)(nil),    // 28: wattle.v1.CallUsage
+	(v1.JobState)(0),        // 29: wattle.v1.JobState
+	(*v1.JobError)(nil),     // 30: wattle.v1.JobError
+	(v1.StageState)(0),      // 31: wattle.v1.StageState
+	(v1.TaskState)(0),       // 32: wattle.v1.TaskState
+	(*v1.AttemptError)(nil), // 33: wattle.v1.AttemptError
 }
 var file_wattle_store_v1_job_proto_depIdxs = []int32{
 	2,  // 0: wattle.store.v1.Plan.stages:type_name -> wattle.store.v1.PlanStage
@@ -2134,39 +2158,40 @@ var file_wattle_store_v1_job_proto_depIdxs = []int32{
 	3,  // 2: wattle.store.v1.PlanStage.combiner:type_name -> wattle.store.v1.PlanFunction
 	0,  // 3: wattle.store.v1.PlanStage.input:type_name -> wattle.store.v1.InputKind
 	5,  // 4: wattle.store.v1.PlanStage.table:type_name -> wattle.store.v1.Bytes
-	4,  // 5: wattle.store.v1.PlanStage.retry:type_name -> wattle.store.v1.Retry
-	25, // 6: wattle.store.v1.PlanFunction.kind:type_name -> wattle.v1.FunctionKind
-	26, // 7: wattle.store.v1.PlanFunction.limits:type_name -> wattle.v1.Limits
-	7,  // 8: wattle.store.v1.Split.parts:type_name -> wattle.store.v1.FilePart
-	9,  // 9: wattle.store.v1.JobCommand.submit:type_name -> wattle.store.v1.Submit
-	10, // 10: wattle.store.v1.JobCommand.start:type_name -> wattle.store.v1.Start
-	11, // 11: wattle.store.v1.JobCommand.finish:type_name -> wattle.store.v1.Finish
-	15, // 12: wattle.store.v1.JobCommand.lose:type_name -> wattle.store.v1.Lose
-	16, // 13: wattle.store.v1.JobCommand.cancel:type_name -> wattle.store.v1.Cancel
-	17, // 14: wattle.store.v1.JobCommand.pause:type_name -> wattle.store.v1.Pause
-	18, // 15: wattle.store.v1.JobCommand.resume:type_name -> wattle.store.v1.Resume
-	19, // 16: wattle.store.v1.JobCommand.expire:type_name -> wattle.store.v1.Expire
-	20, // 17: wattle.store.v1.JobCommand.delete:type_name -> wattle.store.v1.Delete
-	1,  // 18: wattle.store.v1.Submit.plan:type_name -> wattle.store.v1.Plan
-	12, // 19: wattle.store.v1.Finish.completed:type_name -> wattle.store.v1.Output
-	13, // 20: wattle.store.v1.Finish.failed:type_name -> wattle.store.v1.Failure
-	14, // 21: wattle.store.v1.Finish.released:type_name -> wattle.store.v1.Release
-	27, // 22: wattle.store.v1.Finish.usage:type_name -> wattle.v1.CallUsage
-	5,  // 23: wattle.store.v1.Output.bytes:type_name -> wattle.store.v1.Bytes
-	28, // 24: wattle.store.v1.JobRecord.state:type_name -> wattle.v1.JobState
-	29, // 25: wattle.store.v1.JobRecord.error:type_name -> wattle.v1.JobError
-	22, // 26: wattle.store.v1.JobRecord.stages:type_name -> wattle.store.v1.StageRecord
-	30, // 27: wattle.store.v1.StageRecord.state:type_name -> wattle.v1.StageState
-	31, // 28: wattle.store.v1.TaskRecord.state:type_name -> wattle.v1.TaskState
-	32, // 29: wattle.store.v1.TaskRecord.errors:type_name -> wattle.v1.AttemptError
-	12, // 30: wattle.store.v1.TaskRecord.output:type_name -> wattle.store.v1.Output
-	27, // 31: wattle.store.v1.TaskRecord.usage:type_name -> wattle.v1.CallUsage
-	21, // 32: wattle.store.v1.JobResult.job:type_name -> wattle.store.v1.JobRecord
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	25, // 5: wattle.store.v1.PlanStage.params:type_name -> wattle.store.v1.PlanStage.ParamsEntry
+	4,  // 6: wattle.store.v1.PlanStage.retry:type_name -> wattle.store.v1.Retry
+	26, // 7: wattle.store.v1.PlanFunction.kind:type_name -> wattle.v1.FunctionKind
+	27, // 8: wattle.store.v1.PlanFunction.limits:type_name -> wattle.v1.Limits
+	7,  // 9: wattle.store.v1.Split.parts:type_name -> wattle.store.v1.FilePart
+	9,  // 10: wattle.store.v1.JobCommand.submit:type_name -> wattle.store.v1.Submit
+	10, // 11: wattle.store.v1.JobCommand.start:type_name -> wattle.store.v1.Start
+	11, // 12: wattle.store.v1.JobCommand.finish:type_name -> wattle.store.v1.Finish
+	15, // 13: wattle.store.v1.JobCommand.lose:type_name -> wattle.store.v1.Lose
+	16, // 14: wattle.store.v1.JobCommand.cancel:type_name -> wattle.store.v1.Cancel
+	17, // 15: wattle.store.v1.JobCommand.pause:type_name -> wattle.store.v1.Pause
+	18, // 16: wattle.store.v1.JobCommand.resume:type_name -> wattle.store.v1.Resume
+	19, // 17: wattle.store.v1.JobCommand.expire:type_name -> wattle.store.v1.Expire
+	20, // 18: wattle.store.v1.JobCommand.delete:type_name -> wattle.store.v1.Delete
+	1,  // 19: wattle.store.v1.Submit.plan:type_name -> wattle.store.v1.Plan
+	12, // 20: wattle.store.v1.Finish.completed:type_name -> wattle.store.v1.Output
+	13, // 21: wattle.store.v1.Finish.failed:type_name -> wattle.store.v1.Failure
+	14, // 22: wattle.store.v1.Finish.released:type_name -> wattle.store.v1.Release
+	28, // 23: wattle.store.v1.Finish.usage:type_name -> wattle.v1.CallUsage
+	5,  // 24: wattle.store.v1.Output.bytes:type_name -> wattle.store.v1.Bytes
+	29, // 25: wattle.store.v1.JobRecord.state:type_name -> wattle.v1.JobState
+	30, // 26: wattle.store.v1.JobRecord.error:type_name -> wattle.v1.JobError
+	22, // 27: wattle.store.v1.JobRecord.stages:type_name -> wattle.store.v1.StageRecord
+	31, // 28: wattle.store.v1.StageRecord.state:type_name -> wattle.v1.StageState
+	32, // 29: wattle.store.v1.TaskRecord.state:type_name -> wattle.v1.TaskState
+	33, // 30: wattle.store.v1.TaskRecord.errors:type_name -> wattle.v1.AttemptError
+	12, // 31: wattle.store.v1.TaskRecord.output:type_name -> wattle.store.v1.Output
+	28, // 32: wattle.store.v1.TaskRecord.usage:type_name -> wattle.v1.CallUsage
+	21, // 33: wattle.store.v1.JobResult.job:type_name -> wattle.store.v1.JobRecord
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_wattle_store_v1_job_proto_init() }
@@ -2196,7 +2221,7 @@ func file_wattle_store_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_store_v1_job_proto_rawDesc), len(file_wattle_store_v1_job_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,322 @@
+package dag
+
+import (
+	"container/heap"
+	"slices"
+	"time"
+)
+
+// Queue orders the tasks that may run: jobs take turns, and within a job later stages come first, so that what was begun gets
+// done. It hands out each attempt at most once, however often it hears of it. A range of waiting tasks costs as
+// much as one.
+//
+// It is a plain value without clock or lock: times are handed in, and the caller keeps callers apart.
+type Queue struct {
+	jobs    map[JobID]*jobQueue
+	ring    []*jobQueue // jobs that may have something to hand out, each at most once
+	alone   []Run
+	delayed delayed
+	running map[TaskID]Pick
+	solo    bool // what runs, runs alone
+}
+
+// Pick is one attempt handed out.
+type Pick struct {
+	Task       TaskID
+	Generation uint32
+	Attempt    uint32
+	// Term and Alone are those of the Run.
+	Term  uint64
+	Alone bool
+}
+
+type mark struct{ generation, attempt uint32 }
+
+func (m mark) covers(o mark) bool {
+	return m.generation > o.generation || m.generation == o.generation && m.attempt >= o.attempt
+}
+
+type jobQueue struct {
+	id      JobID
+	stages  map[uint32]*stageQueue
+	order   []uint32 // descending
+	running uint32
+	max     uint32
+	inRing  bool
+}
+
+type stageQueue struct {
+	runs    []Run
+	running uint32
+	max     uint32
+	first   bitset // tasks whose first attempt was handed out
+	later   map[uint32]mark
+}
+
+// bitset grows as it is set.
+type bitset []uint64
+
+func (b bitset) has(i uint32) bool { return int(i/64) < len(b) && b[i/64]&(1<<(i%64)) != 0 }
+
+func (b *bitset) set(i uint32) {
+	for int(i/64) >= len(*b) {
+		*b = append(*b, 0)
+	}
+	(*b)[i/64] |= 1 << (i % 64)
+}
+
+// NewQueue returns an empty queue.
+func NewQueue() *Queue {
+	return &Queue{jobs: map[JobID]*jobQueue{}, running: map[TaskID]Pick{}}
+}
+
+// Add queues what a Run effect allows.
+func (q *Queue) Add(r Run) {
+	if r.Count == 0 {
+		return
+	}
+	if !r.NotBefore.IsZero() {
+		heap.Push(&q.delayed, r)
+		return
+	}
+	q.add(r)
+}
+
+func (q *Queue) add(r Run) {
+	if r.Alone {
+		q.alone = append(q.alone, r)
+		return
+	}
+	j := q.job(r.Task.Job)
+	j.max = r.MaxParallel
+	s := j.stage(r.Task.Stage)
+	s.max = r.StageMaxParallel
+	s.runs = append(s.runs, r)
+	q.enter(j)
+}
+
+func (q *Queue) job(id JobID) *jobQueue {
+	j := q.jobs[id]
+	if j == nil {
+		j = &jobQueue{id: id, stages: map[uint32]*stageQueue{}}
+		q.jobs[id] = j
+	}
+	return j
+}
+
+func (j *jobQueue) stage(n uint32) *stageQueue {
+	s := j.stages[n]
+	if s == nil {
+		s = &stageQueue{}
+		j.stages[n] = s
+		i, _ := slices.BinarySearchFunc(j.order, n, func(a, b uint32) int { return int(int64(b) - int64(a)) })
+		j.order = slices.Insert(j.order, i, n)
+	}
+	return s
+}
+
+func (s *stageQueue) seen(i uint32, m mark) bool {
+	if m == (mark{0, 1}) && s.first.has(i) {
+		return true
+	}
+	l, ok := s.later[i]
+	return ok && l.covers(m)
+}
+
+func (s *stageQueue) note(i uint32, m mark) {
+	if m == (mark{0, 1}) {
+		s.first.set(i)
+		return
+	}
+	if s.later == nil {
+		s.later = map[uint32]mark{}
+	}
+	s.later[i] = m
+}
+
+func (q *Queue) enter(j *jobQueue) {
+	if !j.inRing {
+		j.inRing = true
+		q.ring = append(q.ring, j)
+	}
+}
+
+// Next hands out the attempt that is to start now, if there is one.
+func (q *Queue) Next(now time.Time) (Pick, bool) {
+	for len(q.delayed) > 0 && !q.delayed[0].NotBefore.After(now) {
+		r := heap.Pop(&q.delayed).(Run)
+		r.NotBefore = time.Time{}
+		q.add(r)
+	}
+	if q.solo {
+		return Pick{}, false
+	}
+	for len(q.alone) > 0 {
+		if len(q.running) > 0 {
+			return Pick{}, false // nothing new beside what has to run alone
+		}
+		r := q.alone[0]
+		q.alone = q.alone[1:]
+		if p, ok := q.hand(q.job(r.Task.Job), r, r.Task.Index); ok {
+			q.solo = true
+			return p, true
+		}
+	}
+	for len(q.ring) > 0 {
+		j := q.ring[0]
+		q.ring = q.ring[1:]
+		j.inRing = false
+		if p, ok := q.from(j); ok {
+			q.enter(j)
+			return p, true
+		}
+	}
+	return Pick{}, false
+}
+
+// from hands out something of a job, unless its bounds are reached: then a Done lets it in again.
+func (q *Queue) from(j *jobQueue) (Pick, bool) {
+	if j.max > 0 && j.running >= j.max {
+		return Pick{}, false
+	}
+	for _, n := range j.order {
+		s := j.stages[n]
+		if s.max > 0 && s.running >= s.max {
+			continue
+		}
+		for len(s.runs) > 0 {
+			r := s.runs[0]
+			i := r.Task.Index
+			if r.Count == 1 {
+				s.runs = s.runs[1:]
+			} else {
+				s.runs[0].Task.Index++
+				s.runs[0].Count--
+			}
+			if p, ok := q.hand(j, r, i); ok {
+				return p, true
+			}
+		}
+	}
+	return Pick{}, false
+}
+
+func (q *Queue) hand(j *jobQueue, r Run, index uint32) (Pick, bool) {
+	s := j.stage(r.Task.Stage)
+	m := mark{r.Generation, r.Attempt}
+	id := TaskID{r.Task.Job, r.Task.Stage, index}
+	if _, busy := q.running[id]; busy || s.seen(index, m) {
+		return Pick{}, false
+	}
+	s.note(index, m)
+	p := Pick{Task: id, Generation: r.Generation, Attempt: r.Attempt, Term: r.Term, Alone: r.Alone}
+	q.running[id] = p
+	j.running++
+	s.running++
+	return p, true
+}
+
+// Started says that an attempt handed out got a new number when its start was recorded.
+func (q *Queue) Started(p Pick, attempt uint32) {
+	if r, ok := q.running[p.Task]; ok {
+		r.Attempt = attempt
+		q.running[p.Task] = r
+		if j := q.jobs[p.Task.Job]; j != nil {
+			j.stage(p.Task.Stage).note(p.Task.Index, mark{p.Generation, attempt})
+		}
+	}
+}
+
+// Done says that an attempt handed out has ended, however it did.
+func (q *Queue) Done(id TaskID) {
+	p, ok := q.running[id]
+	if !ok {
+		return
+	}
+	delete(q.running, id)
+	if p.Alone {
+		q.solo = false
+	}
+	if j := q.jobs[id.Job]; j != nil {
+		j.running--
+		j.stage(id.Stage).running--
+		q.enter(j)
+	}
+}
+
+// Wake returns when the next delayed task is due.
+func (q *Queue) Wake() (time.Time, bool) {
+	if len(q.delayed) == 0 {
+		return time.Time{}, false
+	}
+	return q.delayed[0].NotBefore, true
+}
+
+// Hold drops waiting tasks. What was handed out stays so.
+func (q *Queue) Hold(h Hold) {
+	match := func(r Run) bool { return r.Task.Job == h.Job && (h.All || r.Task.Stage == h.Stage) }
+	q.dropWaiting(match)
+	if j := q.jobs[h.Job]; j != nil {
+		for n, s := range j.stages {
+			if h.All || n == h.Stage {
+				s.runs = nil
+			}
+		}
+	}
+}
+
+// Forget drops everything about a job but what of it still runs.
+func (q *Queue) Forget(id JobID) { q.Reset(func(j JobID) bool { return j == id }) }
+
+// Reset forgets the jobs that match, as if it had never heard of them, and remembers of them only what runs: those
+// attempts are adopted.
+func (q *Queue) Reset(match func(JobID) bool) {
+	q.dropWaiting(func(r Run) bool { return match(r.Task.Job) })
+	for id, j := range q.jobs {
+		if match(id) {
+			j.stages, j.order, j.running, j.max = map[uint32]*stageQueue{}, nil, 0, 0
+			delete(q.jobs, id)
+		}
+	}
+	q.ring = slices.DeleteFunc(q.ring, func(j *jobQueue) bool { return q.jobs[j.id] != j })
+	for id, p := range q.running {
+		if match(id.Job) {
+			j := q.job(id.Job)
+			j.running++
+			s := j.stage(id.Stage)
+			s.running++
+			s.note(id.Index, mark{p.Generation, p.Attempt})
+		}
+	}
+}
+
+func (q *Queue) dropWaiting(match func(Run) bool) {
+	q.alone = slices.DeleteFunc(q.alone, match)
+	q.delayed = slices.DeleteFunc(q.delayed, match)
+	heap.Init(&q.delayed)
+}
+
+// Running returns how many attempts of a stage are handed out.
+func (q *Queue) Running(id JobID, stage uint32) uint32 {
+	if j := q.jobs[id]; j != nil && j.stages[stage] != nil {
+		return j.stages[stage].running
+	}
+	return 0
+}
+
+// Size returns how many jobs the queue knows and how many attempts are handed out.
+func (q *Queue) Size() (jobs, running int) { return len(q.jobs), len(q.running) }
+
+// delayed is a heap by NotBefore.
+type delayed []Run
+
+func (d delayed) Len() int           { return len(d) }
+func (d delayed) Less(i, j int) bool { return d[i].NotBefore.Before(d[j].NotBefore) }
+func (d delayed) Swap(i, j int)      { d[i], d[j] = d[j], d[i] }
+func (d *delayed) Push(v any)        { *d = append(*d, v.(Run)) }
+func (d *delayed) Pop() any {
+	old := *d
+	v := old[len(old)-1]
+	*d = old[:len(old)-1]
+	return v
+}

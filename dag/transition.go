@@ -1,0 +1,381 @@
+package dag
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	"github.com/wattlehq/wattle/internal/fault"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+const (
+	// A task whose recorded attempts were lost so often runs alone from then on,
+	suspectAfter = 2
+	// and when it was lost so often while it ran alone, it is what kills the nodes.
+	poisonousAfter = 3
+	// Of a task's failures the last ones are kept.
+	keptErrors = 5
+)
+
+// submit makes a job, unless it is there: then the answer is that job, whatever the plan says now.
+func (t *transition) submit(c *storev1.Submit) *fault.Error {
+	if t.job = readJob(t.tx, t.id); t.job != nil {
+		return nil
+	}
+	t.plan = c.Plan
+	if len(t.plan.GetStages()) == 0 {
+		return fault.New(fault.Invalid, "no_stages", "a job needs at least one stage")
+	}
+	now := t.cmd.Time.UnixNano()
+	t.job = &storev1.JobRecord{Id: string(t.id), Name: t.plan.Name, State: wattlev1.JobState_JOB_STATE_RUNNING, CreatedAt: now}
+	if t.plan.Timeout > 0 {
+		t.job.Deadline = now + t.plan.Timeout
+		t.effect(Deadline{t.id, time.Unix(0, t.job.Deadline)})
+	}
+	t.tx.Set(jobKey('p', t.id), encode(t.plan))
+	t.tx.Set(jobKey('a', t.id), nil)
+	t.dirty = true
+	t.result.Created = true
+	t.admit()
+	return nil
+}
+
+// admit starts every stage whose dependencies are complete, stages without tasks included, and ends the job when all are.
+func (t *transition) admit() {
+	for again := true; again; {
+		again = false
+		for n, s := range t.plan.Stages {
+			st := t.stage(uint32(n))
+			if st.State > wattlev1.StageState_STAGE_STATE_PENDING || !t.complete(s.After) {
+				continue
+			}
+			if st.Term == 0 {
+				st.Term = t.cmd.Term
+			}
+			st.State = wattlev1.StageState_STAGE_STATE_RUNNING
+			if st.Completed == s.Tasks {
+				st.State = wattlev1.StageState_STAGE_STATE_COMPLETED
+				again = true
+			}
+			t.setStage(uint32(n))
+			t.startWaiting(uint32(n))
+		}
+	}
+	for n := range t.plan.Stages {
+		if t.stage(uint32(n)).State != wattlev1.StageState_STAGE_STATE_COMPLETED {
+			return
+		}
+	}
+	t.finalize(wattlev1.JobState_JOB_STATE_COMPLETED, nil)
+}
+
+func (t *transition) complete(stages []uint32) bool {
+	return !slices.ContainsFunc(stages, func(n uint32) bool {
+		return t.stage(n).State != wattlev1.StageState_STAGE_STATE_COMPLETED
+	})
+}
+
+// startWaiting lets what is unfinished in a stage run.
+func (t *transition) startWaiting(n uint32) {
+	st := t.stage(n)
+	if st.State == wattlev1.StageState_STAGE_STATE_RUNNING && t.job.State == wattlev1.JobState_JOB_STATE_RUNNING {
+		t.effects = append(t.effects, runs(t.tx, t.id, t.plan, n, t.plan.Stages[n].Tasks, st)...)
+	}
+}
+
+// rerun lets one task run as its record says, unless its stage waits.
+func (t *transition) rerun(stage, task uint32, r *storev1.TaskRecord) {
+	if t.stage(stage).State == wattlev1.StageState_STAGE_STATE_RUNNING && t.job.State == wattlev1.JobState_JOB_STATE_RUNNING {
+		t.effect(newRun(t.id, t.plan, stage, task, 1, r))
+	}
+}
+
+func (t *transition) finalize(state wattlev1.JobState, err *wattlev1.JobError) {
+	t.job.State, t.job.Error = state, err
+	t.job.FinalizedAt = t.cmd.Time.UnixNano()
+	t.tx.Delete(jobKey('a', t.id))
+	t.dirty = true
+	t.effect(Stop{t.id})
+}
+
+// current returns the record of a task if generation and attempt are the recorded ones and it is unfinished: this is the fence.
+func (t *transition) current(stage, task, generation, attempt uint32) (*storev1.TaskRecord, *fault.Error) {
+	if err := t.running(); err != nil {
+		return nil, err
+	}
+	if int(stage) >= len(t.plan.Stages) || task >= t.plan.Stages[stage].Tasks {
+		return nil, fault.New(fault.NotFound, "unknown_task", "job %s has no task %d in stage %d", t.id, task, stage)
+	}
+	st := t.stage(stage)
+	r := readTask(t.tx, t.id, stage, task, st.Term)
+	if st.Term == 0 || r.Generation != generation || r.Attempt != attempt ||
+		r.State == wattlev1.TaskState_TASK_STATE_COMPLETED || r.State == wattlev1.TaskState_TASK_STATE_DISCARDED {
+		return nil, fault.New(fault.Precondition, "stale_attempt", "generation %d, attempt %d of task %d is not the current one", generation, attempt, task)
+	}
+	return r, nil
+}
+
+// start records that the next attempt of a task begins, and how the one before it ended: unknown.
+func (t *transition) start(c *storev1.Start) *fault.Error {
+	r, err := t.current(c.Stage, c.Task, c.Generation, c.Attempt)
+	if err != nil {
+		return err
+	}
+	if t.job.State != wattlev1.JobState_JOB_STATE_RUNNING || t.stage(c.Stage).State != wattlev1.StageState_STAGE_STATE_RUNNING {
+		return fault.New(fault.Precondition, "not_now", "the task waits")
+	}
+	if _, recorded := t.tx.Get(taskKey(t.id, c.Stage, c.Task)); recorded && r.State != wattlev1.TaskState_TASK_STATE_RETRYABLE {
+		r.Lost++
+		if r.Alone {
+			r.LostAlone++
+		}
+	}
+	if r.LostAlone >= poisonousAfter {
+		r.State = wattlev1.TaskState_TASK_STATE_DISCARDED
+		t.setTask(c.Stage, c.Task, r)
+		t.fail(c.Stage, c.Task, c.Attempt, "poisonous_task",
+			fmt.Sprintf("the node died %d times while this task ran with nothing beside it", r.LostAlone))
+		return nil
+	}
+	r.Attempt++
+	r.Term = t.cmd.Term
+	r.NotBefore = 0
+	r.Alone = c.Alone
+	r.State = wattlev1.TaskState_TASK_STATE_RUNNING
+	t.result.Attempt = r.Attempt
+	t.setTask(c.Stage, c.Task, r)
+	return nil
+}
+
+func (t *transition) fail(stage, task, attempt uint32, reason, message string) {
+	t.finalize(wattlev1.JobState_JOB_STATE_FAILED, &wattlev1.JobError{
+		Message: message, Stage: t.plan.Stages[stage].Name, Task: task, Attempt: attempt, Reason: reason,
+	})
+}
+
+func (t *transition) finish(c *storev1.Finish) *fault.Error {
+	r, err := t.current(c.Stage, c.Task, c.Generation, c.Attempt)
+	if err != nil {
+		return err
+	}
+	r.Usage = c.Usage
+	switch o := c.Outcome.(type) {
+	case *storev1.Finish_Completed:
+		t.completed(c, r, o.Completed)
+	case *storev1.Finish_Failed:
+		t.failed(c, r, o.Failed)
+	case *storev1.Finish_Released:
+		r.Attempt++
+		r.Term = t.cmd.Term
+		r.NotBefore = 0
+		r.State = wattlev1.TaskState_TASK_STATE_RETRYABLE
+		t.setTask(c.Stage, c.Task, r)
+		t.rerun(c.Stage, c.Task, r)
+	default:
+		return fault.New(fault.Invalid, "bad_command", "a finish without an outcome")
+	}
+	return nil
+}
+
+func (t *transition) completed(c *storev1.Finish, r *storev1.TaskRecord, out *storev1.Output) {
+	replaced := r.Replaces
+	r.State = wattlev1.TaskState_TASK_STATE_COMPLETED
+	r.Output = out
+	r.Replaces = ""
+	r.NotBefore, r.Alone, r.Lost, r.LostAlone = 0, false, 0, 0
+	t.setTask(c.Stage, c.Task, r)
+	st := t.stage(c.Stage)
+	st.Completed++
+	st.OutputBytes += out.GetBytes().GetSize()
+	st.Records = st.Records || out.GetRecords()
+	if replaced != "" && replaced != out.GetBytes().GetDigest() {
+		t.invalidate(c.Stage, c.Task)
+	}
+	if st.Completed < t.plan.Stages[c.Stage].Tasks {
+		t.setStage(c.Stage)
+		return
+	}
+	st.State = wattlev1.StageState_STAGE_STATE_COMPLETED
+	t.setStage(c.Stage)
+	t.admit()
+}
+
+func (t *transition) failed(c *storev1.Finish, r *storev1.TaskRecord, f *storev1.Failure) {
+	stage := t.plan.Stages[c.Stage]
+	r.Failures++
+	r.Errors = append(r.Errors, &wattlev1.AttemptError{Attempt: r.Attempt, Reason: f.Reason, Message: f.Message, At: timestamppb.New(t.cmd.Time)})
+	if len(r.Errors) > keptErrors {
+		r.Errors = r.Errors[len(r.Errors)-keptErrors:]
+	}
+	t.stage(c.Stage).Failures++
+	t.setStage(c.Stage)
+	if !f.Retryable || r.Failures >= stage.Retry.GetMaxAttempts() {
+		r.State = wattlev1.TaskState_TASK_STATE_DISCARDED
+		t.setTask(c.Stage, c.Task, r)
+		t.fail(c.Stage, c.Task, c.Attempt, f.Reason, f.Message)
+		return
+	}
+	r.NotBefore = t.cmd.Time.UnixNano() + t.backoff(TaskID{t.id, c.Stage, c.Task}, r, stage.Retry)
+	r.State = wattlev1.TaskState_TASK_STATE_RETRYABLE
+	r.Attempt++
+	r.Term = t.cmd.Term
+	t.setTask(c.Stage, c.Task, r)
+	t.rerun(c.Stage, c.Task, r)
+}
+
+// backoff doubles with every failure and lies within a fifth of that, by a hash, so that every replica finds the same.
+func (t *transition) backoff(id TaskID, r *storev1.TaskRecord, p *storev1.Retry) int64 {
+	d := p.Backoff
+	for range r.Failures - 1 {
+		if d *= 2; d >= p.MaxBackoff || d <= 0 {
+			break
+		}
+	}
+	if d > p.MaxBackoff || d < 0 {
+		d = p.MaxBackoff
+	}
+	h := fnv.New64a()
+	fmt.Fprint(h, id)
+	h.Write(binary.BigEndian.AppendUint32(nil, r.Attempt))
+	return d - d/5 + int64(h.Sum64()%1024)*(2*d/5)/1024
+}
+
+// lose opens a finished task again because its output cannot be read any more. What reads it waits meanwhile.
+func (t *transition) lose(c *storev1.Lose) *fault.Error {
+	if err := t.running(); err != nil {
+		return err
+	}
+	if int(c.Stage) >= len(t.plan.Stages) || c.Task >= t.plan.Stages[c.Stage].Tasks {
+		return fault.New(fault.NotFound, "unknown_task", "job %s has no task %d in stage %d", t.id, c.Task, c.Stage)
+	}
+	r := readTask(t.tx, t.id, c.Stage, c.Task, 0)
+	if r.State != wattlev1.TaskState_TASK_STATE_COMPLETED || r.Generation != c.Generation {
+		return nil // somebody else found out first
+	}
+	t.reopen(c.Stage, c.Task, r, r.Output.GetBytes().GetDigest())
+	t.resumeStage(c.Stage)
+	return nil
+}
+
+// reopen makes a finished task unfinished, in its next generation.
+func (t *transition) reopen(stage, task uint32, r *storev1.TaskRecord, replaces string) {
+	st := t.stage(stage)
+	st.Completed--
+	st.OutputBytes -= r.Output.GetBytes().GetSize()
+	t.setTask(stage, task, &storev1.TaskRecord{
+		State: wattlev1.TaskState_TASK_STATE_RETRYABLE, Generation: r.Generation + 1, Attempt: 1, Term: t.cmd.Term,
+		Replaces: replaces, Errors: r.Errors,
+	})
+	if st.State == wattlev1.StageState_STAGE_STATE_COMPLETED {
+		st.State = wattlev1.StageState_STAGE_STATE_PENDING
+	}
+	t.setStage(stage)
+	for n, s := range t.plan.Stages {
+		d := t.stage(uint32(n))
+		if slices.Contains(s.After, stage) && d.State == wattlev1.StageState_STAGE_STATE_RUNNING {
+			d.State = wattlev1.StageState_STAGE_STATE_PENDING
+			t.setStage(uint32(n))
+			t.effect(Hold{Job: t.id, Stage: uint32(n)})
+		}
+	}
+}
+
+// resumeStage lets a stage with reopened tasks run if what it needs is complete.
+func (t *transition) resumeStage(n uint32) {
+	st := t.stage(n)
+	if st.State == wattlev1.StageState_STAGE_STATE_PENDING && t.complete(t.plan.Stages[n].After) {
+		st.State = wattlev1.StageState_STAGE_STATE_RUNNING
+		t.setStage(n)
+	}
+	t.startWaiting(n)
+}
+
+// invalidate reopens what was made from an output that has other bytes now.
+func (t *transition) invalidate(stage, task uint32) {
+	for n, s := range t.plan.Stages {
+		reads := s.From == stage && (s.Input == storev1.InputKind_INPUT_KIND_EACH || s.Input == storev1.InputKind_INPUT_KIND_REDUCE || s.Input == storev1.InputKind_INPUT_KIND_COLLECT)
+		if !reads || t.stage(uint32(n)).Term == 0 {
+			continue
+		}
+		for i := range s.Tasks {
+			if s.Input == storev1.InputKind_INPUT_KIND_EACH && i != task {
+				continue
+			}
+			r := readTask(t.tx, t.id, uint32(n), i, t.stage(uint32(n)).Term)
+			switch r.State {
+			case wattlev1.TaskState_TASK_STATE_COMPLETED:
+				t.reopen(uint32(n), i, r, r.Output.GetBytes().GetDigest())
+			default:
+				// It may be running on the old bytes: that attempt no longer counts.
+				r.Attempt++
+				r.Term = t.cmd.Term
+				r.State = wattlev1.TaskState_TASK_STATE_RETRYABLE
+				t.setTask(uint32(n), i, r)
+			}
+		}
+	}
+}
+
+func (t *transition) cancel() *fault.Error {
+	if final(t.job.State) {
+		return nil // canceling what is over is no error: the answer says how it ended
+	}
+	t.finalize(wattlev1.JobState_JOB_STATE_CANCELED, nil)
+	return nil
+}
+
+func (t *transition) pause() *fault.Error {
+	if err := t.running(); err != nil {
+		return err
+	}
+	t.job.State = wattlev1.JobState_JOB_STATE_PAUSED
+	t.dirty = true
+	t.effect(Hold{Job: t.id, All: true})
+	return nil
+}
+
+func (t *transition) resume() *fault.Error {
+	if err := t.running(); err != nil {
+		return err
+	}
+	t.job.State = wattlev1.JobState_JOB_STATE_RUNNING
+	t.dirty = true
+	for n := range t.plan.Stages {
+		t.startWaiting(uint32(n))
+	}
+	return nil
+}
+
+// expire ends a job whose time is over. Asked too early, by a clock that runs ahead, it asks again.
+func (t *transition) expire() *fault.Error {
+	if final(t.job.State) || t.job.Deadline == 0 {
+		return nil
+	}
+	if t.cmd.Time.UnixNano() < t.job.Deadline {
+		t.effect(Deadline{t.id, time.Unix(0, t.job.Deadline)})
+		return nil
+	}
+	t.finalize(wattlev1.JobState_JOB_STATE_FAILED, &wattlev1.JobError{
+		Reason: "job_timeout", Message: fmt.Sprintf("the job did not finish within %s", time.Duration(t.plan.Timeout)),
+	})
+	return nil
+}
+
+// delete forgets a job that is over.
+func (t *transition) delete() *fault.Error {
+	if !final(t.job.State) {
+		return fault.New(fault.Precondition, "job_running", "job %s is not over", t.id).Hint("cancel it first: wattle job cancel %s", t.id)
+	}
+	for _, kind := range []byte{'j', 'p', 's', 't'} {
+		k := jobKey(kind, t.id)
+		t.tx.DeleteRange(k, append(jobKey(kind, t.id), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff))
+	}
+	t.effect(Changed{t.id})
+	return nil
+}
