@@ -10,6 +10,7 @@ import (
 
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/plugintest"
+	sdkguest "github.com/wattlehq/wattle/sdk-guest"
 )
 
 func counted(b []byte, s string) []byte {
@@ -110,5 +111,36 @@ func BenchmarkWordCount(b *testing.B) {
 			}
 		}
 		b.ReportMetric(float64(emitted), "emitted-B")
+	}
+}
+
+// What `NewProject` writes builds to a module that this host runs.
+func TestANewProjectRuns(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "greeter")
+	if err := sdkguest.NewProject(dir, "greeter", "go"); err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "greeter.wasm")
+	if err := sdkguest.BuildGo(t.Context(), dir, out); err != nil {
+		t.Fatal(err)
+	}
+	wasm, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := load(t, newHost(t, Config{}), wasm)
+	var answer bytes.Buffer
+	var lines []string
+	_, err = m.Call(t.Context(), &Call{
+		Function: "hello", Input: BytesInput([]byte(`{"name":"Ada"}`)), Output: &answer,
+		Log: func(l Level, s string) { lines = append(lines, l.String()+" "+s) },
+	})
+	if err != nil || answer.String() != `{"message":"Hello, Ada!"}` || len(lines) != 1 || lines[0] != "info greeting Ada" {
+		t.Errorf("%s, %q, %v", answer.String(), lines, err)
+	}
+	_, err = m.Call(t.Context(), &Call{Function: "hello", Input: BytesInput([]byte("{"))})
+	if f := wantFault(t, err, fault.Guest, "function_error", "not the JSON that hello takes"); f.Fields["permanent"] != "true" {
+		t.Error(f.Fields)
 	}
 }
