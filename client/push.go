@@ -1,0 +1,62 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+
+	"connectrpc.com/connect"
+
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+)
+
+const chunkBytes = 1 << 20
+
+// PushOptions say how a module is published. The zero value takes the next version number and sets no alias.
+type PushOptions struct {
+	Version        uint64
+	Aliases        []string
+	Limits         *wattlev1.Limits
+	FunctionLimits map[string]*wattlev1.Limits
+	// Progress is called with the bytes sent so far.
+	Progress func(sent, total int64)
+}
+
+// Push uploads a module and publishes it as a version of a service. Bytes the node has are not sent again, so that pushing
+// once more after an interruption goes on where it stopped. created is false if the version was there.
+func (c *Client) Push(ctx context.Context, service string, wasm []byte, o PushOptions) (version *wattlev1.Version, created bool, err error) {
+	sum := sha256.Sum256(wasm)
+	name := "sha256-" + hex.EncodeToString(sum[:])
+	var chunks [][]byte
+	for at := 0; at < len(wasm); at += chunkBytes {
+		s := sha256.Sum256(wasm[at:min(at+chunkBytes, len(wasm))])
+		chunks = append(chunks, s[:])
+	}
+	err = retry(ctx, func() error {
+		res, err := c.Registry.StartUpload(ctx, connect.NewRequest(&wattlev1.StartUploadRequest{Digest: name, Size: uint64(len(wasm)), Chunks: chunks}))
+		if err != nil {
+			return err
+		}
+		total := int64(len(wasm))
+		sent := max(total-int64(len(res.Msg.Missing))*chunkBytes, 0)
+		for _, i := range res.Msg.Missing {
+			data := wasm[int(i)*chunkBytes : min((int(i)+1)*chunkBytes, len(wasm))]
+			if _, err := c.Registry.UploadChunk(ctx, connect.NewRequest(&wattlev1.UploadChunkRequest{Digest: name, Index: i, Data: data})); err != nil {
+				return err
+			}
+			sent = min(sent+int64(len(data)), total)
+			if o.Progress != nil {
+				o.Progress(sent, total)
+			}
+		}
+		v, err := c.Registry.CreateVersion(ctx, connect.NewRequest(&wattlev1.CreateVersionRequest{
+			Service: service, Digest: name, Number: o.Version, Aliases: o.Aliases, Limits: o.Limits, FunctionLimits: o.FunctionLimits,
+		}))
+		if err != nil {
+			return err
+		}
+		version, created = v.Msg.Version, v.Msg.Created
+		return nil
+	})
+	return version, created, err
+}

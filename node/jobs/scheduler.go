@@ -1,0 +1,352 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/wattlehq/wattle/dag"
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/shard"
+)
+
+// Shards is what the scheduler needs of the shard engine.
+type Shards interface {
+	Propose(ctx context.Context, p shard.Proposal) (machine.Result, error)
+	Read(ctx context.Context, slot machine.Slot, id machine.ID, fn func(machine.Reader) error) error
+	ReadShard(ctx context.Context, id shard.ID, m machine.ID, fn func(machine.Slot, machine.Reader) error) error
+	Table() *shard.Table
+}
+
+// Attempt is one try of a task, handed to the worker.
+type Attempt struct {
+	dag.Pick
+	// ctx ends when the job is stopped or the node is.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
+// Outcome is how an attempt ended. Without a Finish there is nothing to record: the job is over.
+type Outcome struct {
+	Finish *storev1.Finish
+	// Lost are finished tasks whose outputs could not be read.
+	Lost []*storev1.Lose
+}
+
+// errJobOver is why an attempt's context ends when its job does.
+var errJobOver = errors.New("the job is over")
+
+// Scheduler decides what this node runs next. It is a shard.Sink and a worker.Source.
+type Scheduler struct {
+	shards Shards
+	now    func() time.Time
+
+	mu        sync.Mutex
+	more      *sync.Cond // something may have become ready
+	queue     *dag.Queue
+	terms     map[shard.ID]uint64 // the shards this node leads
+	running   map[dag.TaskID]*Attempt
+	deadlines map[dag.JobID]time.Time
+	watchers  map[dag.JobID]map[chan struct{}]bool
+	timer     chan struct{} // the next wake-up may have changed
+	finishing sync.WaitGroup
+	stats     Stats
+}
+
+// Stats count since the start.
+type Stats struct {
+	Started, Completed, Failed, Released, Restarted uint64
+}
+
+// NewScheduler returns a Scheduler that starts nothing. SetShards must be called before it is used: shards and scheduler know
+// each other.
+func NewScheduler(now func() time.Time) *Scheduler {
+	s := &Scheduler{
+		now: now, queue: dag.NewQueue(), terms: map[shard.ID]uint64{}, running: map[dag.TaskID]*Attempt{},
+		deadlines: map[dag.JobID]time.Time{}, watchers: map[dag.JobID]map[chan struct{}]bool{}, timer: make(chan struct{}, 1),
+	}
+	s.more = sync.NewCond(&s.mu)
+	return s
+}
+
+// SetShards ties the scheduler to the engine whose Sink it is.
+func (s *Scheduler) SetShards(sh Shards) { s.shards = sh }
+
+// Slot returns where a job's state lies.
+func Slot(id dag.JobID) machine.Slot { return shard.SlotOf(string(id)) }
+
+func (s *Scheduler) shardOf(id dag.JobID) shard.ID { return s.shards.Table().Of(Slot(id)) }
+
+// Lead implements shard.Sink: what runs here already is adopted, everything else comes from the state.
+func (s *Scheduler) Lead(id shard.ID, term uint64, effects []machine.Effect) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.terms[id] = term
+	s.queue.Reset(func(j dag.JobID) bool { return s.shardOf(j) == id })
+	s.take(effects, true)
+}
+
+// Applied implements shard.Sink.
+func (s *Scheduler) Applied(_ shard.ID, term uint64, effects []machine.Effect) {
+	if len(effects) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.take(effects, term != 0)
+}
+
+// Yield implements shard.Sink. What runs goes on: its finish counts if the next leader adopts it.
+func (s *Scheduler) Yield(id shard.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.terms, id)
+	s.queue.Reset(func(j dag.JobID) bool { return s.shardOf(j) == id })
+}
+
+func (s *Scheduler) take(effects []machine.Effect, leading bool) {
+	for _, e := range effects {
+		if c, ok := e.(dag.Changed); ok {
+			for w := range s.watchers[c.Job] {
+				select {
+				case w <- struct{}{}:
+				default:
+				}
+			}
+			continue
+		}
+		if !leading {
+			continue
+		}
+		switch e := e.(type) {
+		case dag.Run:
+			s.queue.Add(e)
+		case dag.Hold:
+			s.queue.Hold(e)
+		case dag.Deadline:
+			s.deadlines[e.Job] = e.At
+		case dag.Stop:
+			s.queue.Forget(e.Job)
+			delete(s.deadlines, e.Job)
+			for id, a := range s.running {
+				if id.Job == e.Job {
+					a.cancel(errJobOver)
+				}
+			}
+		}
+	}
+	s.poke()
+}
+
+// poke wakes those who wait for work and the timer. The caller holds mu.
+func (s *Scheduler) poke() {
+	s.more.Broadcast()
+	select {
+	case s.timer <- struct{}{}:
+	default:
+	}
+}
+
+// Watch returns a channel that gets a value when the job may have changed, and a function that ends it. Changes that come
+// quickly are told once.
+func (s *Scheduler) Watch(id dag.JobID) (<-chan struct{}, func()) {
+	c := make(chan struct{}, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.watchers[id] == nil {
+		s.watchers[id] = map[chan struct{}]bool{}
+	}
+	s.watchers[id][c] = true
+	return c, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if delete(s.watchers[id], c); len(s.watchers[id]) == 0 {
+			delete(s.watchers, id)
+		}
+	}
+}
+
+// Next implements worker.Source.
+func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
+	defer context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.more.Broadcast()
+	})()
+	for {
+		a, record, err := s.pick(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !record || s.record(ctx, a) {
+			return a, nil
+		}
+		s.drop(a)
+	}
+}
+
+// pick waits for an attempt and tells whether its start has to be recorded.
+func (s *Scheduler) pick(ctx context.Context) (*Attempt, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if ctx.Err() != nil {
+			return nil, false, ctx.Err()
+		}
+		if p, ok := s.queue.Next(s.now()); ok {
+			a := &Attempt{Pick: p}
+			a.ctx, a.cancel = context.WithCancelCause(ctx)
+			s.running[p.Task] = a
+			s.stats.Started++
+			return a, p.Term != s.terms[s.shardOf(p.Task.Job)], nil
+		}
+		s.more.Wait()
+	}
+}
+
+// record makes the start of an attempt that may repeat one durable, and tells whether it may run.
+func (s *Scheduler) record(ctx context.Context, a *Attempt) bool {
+	res, err := s.propose(ctx, a.Task.Job, &storev1.JobCommand{Change: &storev1.JobCommand_Start{Start: &storev1.Start{
+		Stage: a.Task.Stage, Task: a.Task.Index, Generation: a.Generation, Attempt: a.Attempt, Alone: a.Alone,
+	}}})
+	if err != nil || res.GetAttempt() == 0 {
+		return false // the task is over or waits again; if the shard lost its leader, the next one knows what to do
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a.Attempt = res.Attempt
+	s.queue.Started(a.Pick, res.Attempt)
+	s.stats.Restarted++
+	return true
+}
+
+func (s *Scheduler) drop(a *Attempt) {
+	a.cancel(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.running, a.Task)
+	s.queue.Done(a.Task)
+	s.poke()
+}
+
+// Done implements worker.Source. The slot is free at once; the outcome is recorded beside the next attempt.
+func (s *Scheduler) Done(a *Attempt, o Outcome) {
+	s.drop(a)
+	if o.Finish == nil && len(o.Lost) == 0 {
+		return
+	}
+	s.mu.Lock()
+	switch {
+	case o.Finish.GetCompleted() != nil:
+		s.stats.Completed++
+	case o.Finish.GetFailed() != nil:
+		s.stats.Failed++
+	default:
+		s.stats.Released++
+	}
+	s.mu.Unlock()
+	s.finishing.Go(func() {
+		// Not the attempt's context: what it did must be recorded although it has ended.
+		ctx := context.WithoutCancel(a.ctx)
+		for _, l := range o.Lost {
+			if _, err := s.propose(ctx, a.Task.Job, &storev1.JobCommand{Change: &storev1.JobCommand_Lose{Lose: l}}); err != nil {
+				slog.Warn("lost output not recorded", "task", a.Task, "error", err)
+			}
+		}
+		if o.Finish == nil {
+			return
+		}
+		_, err := s.propose(ctx, a.Task.Job, &storev1.JobCommand{Change: &storev1.JobCommand_Finish{Finish: o.Finish}})
+		// A stale attempt or a job that is over is the fence at work; without a leader the task is found by the next one.
+		if err != nil && fault.KindOf(err) != fault.Precondition && fault.KindOf(err) != fault.Unavailable && fault.KindOf(err) != fault.NotFound {
+			slog.Error("finish not recorded", "task", a.Task, "error", err)
+		}
+	})
+}
+
+// propose puts a command of a job into its shard's log.
+func (s *Scheduler) propose(ctx context.Context, id dag.JobID, c *storev1.JobCommand) (*storev1.JobResult, error) {
+	c.Job = string(id)
+	body, err := proto.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.shards.Propose(ctx, shard.Proposal{Slot: Slot(id), Machine: machine.Jobs, Body: body, Admit: c.GetSubmit() != nil})
+	if err != nil {
+		return nil, err
+	}
+	if res.Err != nil {
+		return nil, res.Err
+	}
+	r := &storev1.JobResult{}
+	return r, proto.Unmarshal(res.Value, r)
+}
+
+// Run wakes retries that are due and ends jobs whose time is over. It returns when ctx has ended and every outcome handed
+// to Done is recorded.
+func (s *Scheduler) Run(ctx context.Context) error {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		now := s.now()
+		next := now.Add(time.Hour)
+		if at, ok := s.queue.Wake(); ok && at.Before(next) {
+			next = at
+		}
+		var expired []dag.JobID
+		for id, at := range s.deadlines {
+			if !at.After(now) {
+				expired = append(expired, id)
+				delete(s.deadlines, id)
+			} else if at.Before(next) {
+				next = at
+			}
+		}
+		s.more.Broadcast()
+		s.mu.Unlock()
+		for _, id := range expired {
+			s.finishing.Go(func() {
+				_, err := s.propose(ctx, id, &storev1.JobCommand{Change: &storev1.JobCommand_Expire{Expire: &storev1.Expire{}}})
+				if err != nil && fault.KindOf(err) != fault.NotFound && ctx.Err() == nil {
+					slog.Warn("deadline not recorded", "job", id, "error", err)
+				}
+			})
+		}
+		timer.Reset(max(next.Sub(now), time.Millisecond))
+		select {
+		case <-timer.C:
+		case <-s.timer:
+		case <-ctx.Done():
+			s.finishing.Wait()
+			return nil
+		}
+	}
+}
+
+// Running returns how many attempts of a stage run here.
+func (s *Scheduler) Running(id dag.JobID, stage uint32) uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.queue.Running(id, stage)
+}
+
+// Load returns how many attempts run and how many shards this node leads.
+func (s *Scheduler) Load() (running, leading int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.running), len(s.terms)
+}
+
+// Stats returns the counts so far.
+func (s *Scheduler) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}

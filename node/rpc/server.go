@@ -1,0 +1,175 @@
+package rpc
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"connectrpc.com/connect"
+	connectcors "connectrpc.com/cors"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"github.com/rs/cors"
+
+	"github.com/wattlehq/wattle/gen/wattle/v1/wattlev1connect"
+	"github.com/wattlehq/wattle/internal/fault"
+)
+
+// MaxRequest is how many bytes a request's message may have, decompressed.
+const MaxRequest = 16 << 20
+
+// Config says what the API is made of.
+type Config struct {
+	Services Services
+	Jobs     Jobs
+	Node     Node
+	// Metrics serves /metrics.
+	Metrics http.Handler
+	// Ready tells whether the node takes requests.
+	Ready func() bool
+	// Hosts are further names under which clients may call the node. Addresses and localhost are always right.
+	Hosts []string
+	// Origins are web pages that may call the node: "https://example.org". None by default.
+	Origins []string
+}
+
+// Handler returns the whole API.
+func Handler(c Config) (http.Handler, error) {
+	mux := http.NewServeMux()
+	opts := []connect.HandlerOption{
+		connect.WithInterceptors(translate{}, ready(c.Ready)),
+		connect.WithReadMaxBytes(MaxRequest),
+		connect.WithRecover(recovered),
+	}
+	names := []string{
+		wattlev1connect.RegistryServiceName, wattlev1connect.InvokeServiceName,
+		wattlev1connect.JobServiceName, wattlev1connect.NodeServiceName,
+	}
+	mux.Handle(wattlev1connect.NewRegistryServiceHandler(&registryHandler{c.Services}, opts...))
+	mux.Handle(wattlev1connect.NewInvokeServiceHandler(&invokeHandler{c.Services}, opts...))
+	mux.Handle(wattlev1connect.NewJobServiceHandler(&jobHandler{c.Jobs}, opts...))
+	mux.Handle(wattlev1connect.NewNodeServiceHandler(&nodeHandler{c.Node}, opts...))
+	reflector := grpcreflect.NewStaticReflector(append(names, grpchealth.HealthV1ServiceName)...)
+	mux.Handle(grpcreflect.NewHandlerV1(reflector))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	mux.Handle(grpchealth.NewHandler(&health{names: names, ready: c.Ready}))
+	mux.Handle("GET /metrics", c.Metrics)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !c.Ready() {
+			http.Error(w, "the node is starting or stopping", http.StatusServiceUnavailable)
+			return
+		}
+		io.WriteString(w, "ok\n")
+	})
+	fn := &plainHandler{c.Services, c.Ready}
+	mux.Handle("POST /fn/{service}/{function}", fn)
+	mux.HandleFunc("/fn/{service}/{function}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, "functions are called with POST", http.StatusMethodNotAllowed)
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "nothing here: the API is under /wattle.v1.InvokeService/ and its like, functions under /fn/SERVICE/FUNCTION", http.StatusNotFound)
+	})
+	h, err := crossOrigin(mux, c.Origins)
+	if err != nil {
+		return nil, err
+	}
+	return checkHost(h, c.Hosts), nil
+}
+
+// crossOrigin lets the pages of the origins in, and keeps those of all others from making calls a browser would
+// send unasked.
+func crossOrigin(next http.Handler, origins []string) (http.Handler, error) {
+	guard := http.NewCrossOriginProtection()
+	for _, o := range origins {
+		if err := guard.AddTrustedOrigin(o); err != nil {
+			return nil, fault.New(fault.Invalid, "bad_origin", "--allow-origin %q: %w", o, err).Hint("for example https://example.org")
+		}
+	}
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, "pages of this origin may not call the node; start it with --allow-origin "+r.Header.Get("Origin"), http.StatusForbidden)
+	}))
+	h := guard.Handler(next)
+	if len(origins) == 0 {
+		return h, nil
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins: origins,
+		AllowedMethods: connectcors.AllowedMethods(),
+		AllowedHeaders: append(connectcors.AllowedHeaders(), "Wattle-Timeout"),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), "Wattle-Error", "Wattle-Version", "Retry-After"),
+		MaxAge:         7200,
+	}).Handler(h), nil
+}
+
+// checkHost refuses requests for names the node was not given: a page that makes its own name point here (DNS rebinding) would
+// otherwise count as of the same origin.
+func checkHost(next http.Handler, names []string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := r.Host
+		if h, _, err := net.SplitHostPort(name); err == nil {
+			name = h
+		}
+		name = strings.ToLower(strings.TrimSuffix(strings.Trim(name, "[]"), "."))
+		_, err := netip.ParseAddr(name)
+		if err != nil && name != "localhost" && !slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) }) {
+			http.Error(w, "unknown host name "+name+"; start the node with --allow-host to serve it", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func recovered(_ context.Context, spec connect.Spec, _ http.Header, p any) error {
+	return &panicked{procedure: spec.Procedure, value: p}
+}
+
+var errStarting = fault.New(fault.Unavailable, "not_ready", "the node is starting or stopping").Hint("try again in a moment")
+
+// ready answers "unavailable" for as long as the node is not ready.
+func ready(is func() bool) connect.Interceptor { return &readyInterceptor{is} }
+
+type readyInterceptor struct{ is func() bool }
+
+func (i *readyInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if !i.is() {
+			return nil, errStarting
+		}
+		return next(ctx, req)
+	}
+}
+
+func (i *readyInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+func (i *readyInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		if !i.is() {
+			return errStarting
+		}
+		return next(ctx, conn)
+	}
+}
+
+// health is the standard gRPC health service.
+type health struct {
+	names []string
+	ready func() bool
+}
+
+func (h *health) Check(_ context.Context, r *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	if r.Service != "" && !slices.Contains(h.names, r.Service) {
+		return nil, connect.NewError(connect.CodeNotFound, fault.New(fault.NotFound, "unknown_service", "unknown service %s", r.Service))
+	}
+	if !h.ready() {
+		return &grpchealth.CheckResponse{Status: grpchealth.StatusNotServing}, nil
+	}
+	return &grpchealth.CheckResponse{Status: grpchealth.StatusServing}, nil
+}

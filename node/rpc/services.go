@@ -1,0 +1,208 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	"github.com/wattlehq/wattle/internal/digest"
+	"github.com/wattlehq/wattle/internal/fault"
+)
+
+// Services publishes and calls functions.
+type Services interface {
+	StartUpload(d digest.Digest, size int64, chunks []digest.Digest) (missing []int, err error)
+	UploadChunk(d digest.Digest, index int, data []byte) error
+	CreateVersion(ctx context.Context, req *wattlev1.CreateVersionRequest) (*wattlev1.Version, bool, error)
+	List() ([]*wattlev1.Service, uint64)
+	Get(name string) (*wattlev1.Service, error)
+	DeleteService(ctx context.Context, name string) error
+	DeleteVersion(ctx context.Context, service string, number uint64) error
+	SetAlias(ctx context.Context, service, alias string, number uint64) (*wattlev1.Service, error)
+	DeleteAlias(ctx context.Context, service, alias string) error
+	Watch(ctx context.Context, fn func(*wattlev1.WatchServicesResponse) error) error
+	Invoke(ctx context.Context, in Invocation) (*wattlev1.InvokeResponse, error)
+}
+
+// Invocation is one call of a function.
+type Invocation struct {
+	Service, Version, Function string
+	Payload                    []byte
+	// Timeout shortens the function's own; zero leaves it.
+	Timeout time.Duration
+}
+
+type registryHandler struct{ s Services }
+
+func parseDigest(s string) (digest.Digest, error) {
+	d, err := digest.Parse(s)
+	if err != nil {
+		return d, fault.New(fault.Invalid, "bad_digest", "%w", err)
+	}
+	return d, nil
+}
+
+func (h *registryHandler) StartUpload(_ context.Context, r *connect.Request[wattlev1.StartUploadRequest]) (*connect.Response[wattlev1.StartUploadResponse], error) {
+	d, err := parseDigest(r.Msg.Digest)
+	if err != nil {
+		return nil, err
+	}
+	chunks := make([]digest.Digest, len(r.Msg.Chunks))
+	for i, c := range r.Msg.Chunks {
+		if len(c) != digest.Size {
+			return nil, fault.New(fault.Invalid, "bad_digest", "chunk %d: a digest has %d bytes, not %d", i, digest.Size, len(c))
+		}
+		chunks[i] = digest.Digest(c)
+	}
+	missing, err := h.s.StartUpload(d, int64(r.Msg.Size), chunks)
+	if err != nil {
+		return nil, err
+	}
+	res := &wattlev1.StartUploadResponse{ChunkBytes: 1 << 20}
+	for _, m := range missing {
+		res.Missing = append(res.Missing, uint32(m))
+	}
+	return connect.NewResponse(res), nil
+}
+
+func (h *registryHandler) UploadChunk(_ context.Context, r *connect.Request[wattlev1.UploadChunkRequest]) (*connect.Response[wattlev1.UploadChunkResponse], error) {
+	d, err := parseDigest(r.Msg.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.s.UploadChunk(d, int(r.Msg.Index), r.Msg.Data); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&wattlev1.UploadChunkResponse{}), nil
+}
+
+func (h *registryHandler) CreateVersion(ctx context.Context, r *connect.Request[wattlev1.CreateVersionRequest]) (*connect.Response[wattlev1.CreateVersionResponse], error) {
+	v, created, err := h.s.CreateVersion(ctx, r.Msg)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&wattlev1.CreateVersionResponse{Version: v, Created: created}), nil
+}
+
+func (h *registryHandler) ListServices(context.Context, *connect.Request[wattlev1.ListServicesRequest]) (*connect.Response[wattlev1.ListServicesResponse], error) {
+	services, revision := h.s.List()
+	return connect.NewResponse(&wattlev1.ListServicesResponse{Services: services, Revision: revision}), nil
+}
+
+func (h *registryHandler) GetService(_ context.Context, r *connect.Request[wattlev1.GetServiceRequest]) (*connect.Response[wattlev1.GetServiceResponse], error) {
+	s, err := h.s.Get(r.Msg.Name)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&wattlev1.GetServiceResponse{Service: s}), nil
+}
+
+func (h *registryHandler) DeleteService(ctx context.Context, r *connect.Request[wattlev1.DeleteServiceRequest]) (*connect.Response[wattlev1.DeleteServiceResponse], error) {
+	if err := h.s.DeleteService(ctx, r.Msg.Name); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&wattlev1.DeleteServiceResponse{}), nil
+}
+
+func (h *registryHandler) DeleteVersion(ctx context.Context, r *connect.Request[wattlev1.DeleteVersionRequest]) (*connect.Response[wattlev1.DeleteVersionResponse], error) {
+	if err := h.s.DeleteVersion(ctx, r.Msg.Service, r.Msg.Number); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&wattlev1.DeleteVersionResponse{}), nil
+}
+
+func (h *registryHandler) SetAlias(ctx context.Context, r *connect.Request[wattlev1.SetAliasRequest]) (*connect.Response[wattlev1.SetAliasResponse], error) {
+	s, err := h.s.SetAlias(ctx, r.Msg.Service, r.Msg.Alias, r.Msg.Number)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&wattlev1.SetAliasResponse{Service: s}), nil
+}
+
+func (h *registryHandler) DeleteAlias(ctx context.Context, r *connect.Request[wattlev1.DeleteAliasRequest]) (*connect.Response[wattlev1.DeleteAliasResponse], error) {
+	if err := h.s.DeleteAlias(ctx, r.Msg.Service, r.Msg.Alias); err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&wattlev1.DeleteAliasResponse{}), nil
+}
+
+func (h *registryHandler) WatchServices(ctx context.Context, _ *connect.Request[wattlev1.WatchServicesRequest], stream *connect.ServerStream[wattlev1.WatchServicesResponse]) error {
+	return h.s.Watch(ctx, stream.Send)
+}
+
+type invokeHandler struct{ s Services }
+
+func (h *invokeHandler) Invoke(ctx context.Context, r *connect.Request[wattlev1.InvokeRequest]) (*connect.Response[wattlev1.InvokeResponse], error) {
+	if r.Msg.Timeout.AsDuration() < 0 {
+		return nil, fault.New(fault.Invalid, "bad_timeout", "the timeout is negative")
+	}
+	res, err := h.s.Invoke(ctx, Invocation{
+		Service: r.Msg.Service, Version: r.Msg.Version, Function: r.Msg.Function, Payload: r.Msg.Payload, Timeout: r.Msg.Timeout.AsDuration(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(res), nil
+}
+
+// plainHandler calls functions for those who speak nothing but HTTP: body in, body out. The service may carry a version:
+// /fn/echo@2/echo. A header Wattle-Timeout ("500ms") shortens the function's time.
+type plainHandler struct {
+	s     Services
+	ready func() bool
+}
+
+func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !h.ready() {
+		writeHTTP(w, errStarting)
+		return
+	}
+	in := Invocation{Service: r.PathValue("service"), Function: r.PathValue("function")}
+	for i := range in.Service {
+		if in.Service[i] == '@' {
+			in.Service, in.Version = in.Service[:i], in.Service[i+1:]
+			break
+		}
+	}
+	if t := r.Header.Get("Wattle-Timeout"); t != "" {
+		d, err := time.ParseDuration(t)
+		if err != nil || d <= 0 {
+			writeHTTP(w, fault.New(fault.Invalid, "bad_timeout", "Wattle-Timeout %q is no duration", t).Hint("for example 500ms"))
+			return
+		}
+		in.Timeout = d
+	}
+	var err error
+	if in.Payload, err = io.ReadAll(http.MaxBytesReader(w, r.Body, MaxRequest)); err != nil {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			http.Error(w, fmt.Sprintf("the body is larger than %d bytes", MaxRequest), http.StatusRequestEntityTooLarge)
+			return
+		}
+		http.Error(w, "the body cannot be read: "+err.Error(), http.StatusBadRequest)
+		return
+	}
+	res, err := h.s.Invoke(r.Context(), in)
+	if err != nil {
+		writeHTTP(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Wattle-Version", strconv.FormatUint(res.Version, 10))
+	w.Header().Set("Content-Length", strconv.Itoa(len(res.Payload)))
+	w.Write(res.Payload)
+}
+
+// Stats is what a call took, for the API.
+func Stats(d time.Duration, peak uint64) *wattlev1.CallStats {
+	return &wattlev1.CallStats{Duration: durationpb.New(d), PeakMemoryBytes: peak}
+}
