@@ -186,10 +186,10 @@ func (s stdout) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// run runs one export of a program under limits that have no zero fields.
-func run(ctx context.Context, p program, call *Call, limits Limits, o outline, entry string) (Stats, error) {
-	if o.minMemory > limits.Memory {
-		return Stats{}, memoryFault(limits.Memory, "the module starts with %d bytes of memory, more than the limit of %d", o.minMemory, limits.Memory)
+// run runs one export of a module under limits that have no zero fields.
+func run(ctx context.Context, e *entry, call *Call, limits Limits, entry string) (Stats, error) {
+	if least := e.outline.minMemory; least > limits.Memory {
+		return Stats{}, memoryFault(limits.Memory, "the module starts with %d bytes of memory, more than the limit of %d", least, limits.Memory)
 	}
 	if err := ctx.Err(); err != nil {
 		return Stats{}, interrupted(ctx)
@@ -200,7 +200,7 @@ func run(ctx context.Context, p program, call *Call, limits Limits, o outline, e
 		deadline: start.Add(limits.Timeout),
 		input:    reader{in: call.Input},
 		log:      logger{sink: call.Log, limit: limits.Log},
-		memory:   guestMemory{limit: limits.Memory},
+		memory:   guestMemory{limit: limits.Memory, portable: e.portable},
 	}
 	if call.Input != nil {
 		c.input.length = call.Input.Len()
@@ -213,7 +213,7 @@ func run(ctx context.Context, p program, call *Call, limits Limits, o outline, e
 	// Done is seen by wazero, the cause by judge.
 	limited, cancel := context.WithTimeoutCause(ctx, limits.Timeout, errTimeLimit)
 	c.ctx = limited
-	r := p.run(c, entry)
+	r := e.program.run(c, entry)
 	cause := context.Cause(limited)
 	cancel()
 	c.memory.free()

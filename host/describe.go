@@ -86,7 +86,7 @@ func (h *Host) describe(ctx context.Context, e *entry) error {
 		var logged []string
 		call := &Call{Function: "wattle_describe", Output: &out, Log: func(_ Level, line string) { logged = append(logged, line) }}
 		limits := describeLimits.Or(h.config.Defaults)
-		if _, err := run(ctx, e.program, call, limits, e.outline, "wattle_describe"); err != nil {
+		if _, err := run(ctx, e, call, limits, "wattle_describe"); err != nil {
 			f := badDescription("wattle_describe failed: %w", err)
 			f.Cause = err
 			return f.With("log", strings.Join(logged, "\n"))

@@ -14,6 +14,8 @@ type engine interface {
 	// offered lists "module.name" of all functions that guests may import.
 	offered() []string
 	compile(ctx context.Context, wasm []byte) (program, error)
+	// cacheDamaged tells whether compile failed because of what it found in its cache.
+	cacheDamaged(err error) bool
 	close(ctx context.Context) error
 }
 

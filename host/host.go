@@ -31,6 +31,8 @@ type Config struct {
 	// MaxModules bounds how many compiled modules are kept for their next call; 0 is 128. Modules in use are
 	// kept beyond it.
 	MaxModules int
+
+	portableMemory bool // for tests: use the fallback for guests' memory
 }
 
 const (

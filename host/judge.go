@@ -38,6 +38,10 @@ func (c *running) judge(ctx context.Context, cause error, r ran) error {
 	if failed && c.memory.refused > 0 {
 		return memoryFault(c.limits.Memory, "the function needs more memory than its limit of %d bytes%s", c.limits.Memory, prefixed(": it ended with: ", c.lastWords(r)))
 	}
+	if failed && c.memory.failed > 0 {
+		return fault.New(fault.Exhausted, "node_memory", "the node has no %d bytes of memory for the function", c.memory.failed).
+			Hint("try again when less is running on the node, or lower the limits of its functions")
+	}
 	switch {
 	case !failed:
 		return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -22,14 +24,16 @@ func (h *Host) Load(ctx context.Context, d digest.Digest, open func() ([]byte, e
 		e, first := h.modules.acquire(d)
 		if first {
 			// Others may wait for it, and what is compiled is kept: the work outlives its first caller.
+			// The reference keeps it from being thrown out half made.
+			h.modules.hold(e)
 			if err := h.begin(); err != nil {
 				h.modules.finish(e, err)
-				return nil, err
+			} else {
+				go func() {
+					defer h.end()
+					h.modules.finish(e, h.build(context.WithoutCancel(ctx), e, open))
+				}()
 			}
-			go func() {
-				defer h.end()
-				h.modules.finish(e, h.build(context.WithoutCancel(ctx), e, open))
-			}()
 		}
 		select {
 		case <-e.ready:
@@ -80,7 +84,7 @@ func (h *Host) build(ctx context.Context, e *entry, open func() ([]byte, error))
 		return fault.New(fault.Corrupt, "damaged_module", "the module's bytes are not those of %s", e.digest).
 			With("digest", e.digest).Hint("publish it again")
 	}
-	e.size = len(wasm)
+	e.size, e.portable = len(wasm), h.config.portableMemory
 	checked, o, err := check(wasm)
 	if err != nil {
 		return err
@@ -91,6 +95,14 @@ func (h *Host) build(ctx context.Context, e *entry, open func() ([]byte, error))
 	}
 	h.compiling <- struct{}{}
 	p, err := h.engine.compile(ctx, checked)
+	if err != nil && h.config.CacheDir != "" && h.engine.cacheDamaged(err) {
+		// All of it goes: its files cannot be told apart, and they can be made again.
+		if err := h.emptyCache(); err != nil {
+			<-h.compiling
+			return err
+		}
+		p, err = h.engine.compile(ctx, checked)
+	}
 	<-h.compiling
 	if err != nil {
 		return notValid(err)
@@ -99,6 +111,18 @@ func (h *Host) build(ctx context.Context, e *entry, open func() ([]byte, error))
 	if err := h.describe(ctx, e); err != nil {
 		closeAll(ctx, []*entry{e})
 		return err
+	}
+	return nil
+}
+
+// emptyCache removes what lies in CacheDir, one level down: the folder of this engine's version itself is in use.
+func (h *Host) emptyCache() error {
+	files, err := filepath.Glob(filepath.Join(h.config.CacheDir, "*", "*"))
+	for _, f := range files {
+		err = errors.Join(err, os.Remove(f))
+	}
+	if err != nil {
+		return fmt.Errorf("empty the damaged cache of compiled code in %s: %w", h.config.CacheDir, err)
 	}
 	return nil
 }

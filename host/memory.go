@@ -10,7 +10,8 @@ type guestMemory struct {
 	limit    uint64
 	portable bool // take memory from the Go heap even where the system offers better
 	peak     uint64
-	refused  uint64 // the size last refused, 0 if none
+	refused  uint64 // the size last refused for the limit, 0 if none
+	failed   uint64 // the size that the system could not give, 0 if none
 	buffers  []linear
 }
 
@@ -62,7 +63,7 @@ func (b *boundedMemory) Reallocate(size uint64) []byte {
 	}
 	buf := b.linear.grow(size)
 	if buf == nil {
-		b.owner.refused = size
+		b.owner.failed = size
 		return nil
 	}
 	b.owner.peak = max(b.owner.peak, size)

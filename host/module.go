@@ -51,7 +51,7 @@ func (m *Module) Call(ctx context.Context, c *Call) (Stats, error) {
 		return Stats{}, fault.New(fault.NotFound, "unknown_function", "there is no function %q; the module has: %s", c.Function, shorten(names)).
 			With("function", c.Function).Hint("call one of the functions listed")
 	}
-	return run(ctx, m.entry.program, c, c.Limits.Or(m.host.config.Defaults), m.entry.outline, m.entry.entryPoint(c.Function))
+	return run(ctx, m.entry, c, c.Limits.Or(m.host.config.Defaults), m.entry.entryPoint(c.Function))
 }
 
 func shorten(names []string) string {
@@ -75,6 +75,7 @@ type entry struct {
 	info       Info
 	dispatcher bool
 	size       int
+	portable   bool
 }
 
 func (e *entry) entryPoint(function string) string {
@@ -129,7 +130,7 @@ func (m *modules) hold(e *entry) bool {
 	return true
 }
 
-// finish makes an entry ready. A failed one is forgotten, so that the next load tries again.
+// finish makes an entry ready and gives up the reference of the one who made it. A failed one is forgotten, so that the next load tries again.
 func (m *modules) finish(e *entry, err error) {
 	m.mu.Lock()
 	e.err = err
@@ -140,6 +141,7 @@ func (m *modules) finish(e *entry, err error) {
 	}
 	m.mu.Unlock()
 	close(e.ready)
+	m.release(e)
 }
 
 func (m *modules) release(e *entry) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/samber/lo"
 	"github.com/tetratelabs/wazero"
@@ -87,6 +88,11 @@ func (e *wazeroEngine) compile(ctx context.Context, wasm []byte) (p program, err
 		}
 	}
 	return &wazeroProgram{engine: e, module: m}, nil
+}
+
+// cacheDamaged goes by words, since wazero has no type for these errors. A test holds it to them.
+func (e *wazeroEngine) cacheDamaged(err error) bool {
+	return strings.Contains(err.Error(), "compilationcache:")
 }
 
 func signature(f api.FunctionDefinition) string {
