@@ -38,8 +38,8 @@ type entry struct {
 	key, keyLen uint32
 	part        uint32
 	count       uint32
-	// first and last are chunks; free is where the last chunk goes on.
-	first, last, free uint32
+	// first and last are chunks; free is where the last chunk goes on, and limit where it ends.
+	first, last, free, limit uint32
 }
 
 // ranked is an entry as it is sorted: the first bytes of the key decide most comparisons.
@@ -52,7 +52,7 @@ type ranked struct {
 const (
 	entryBlock = 256
 	// entryCost is what an entry takes: itself and its place in the order.
-	entryCost = 28 + 16
+	entryCost = 32 + 16
 	// chunkHead is the chunk after this one, and where this one ends; 4 bytes each.
 	chunkHead = 8
 	minSlots  = 64
@@ -124,12 +124,10 @@ func (t *table) keyOf(e *entry) []byte {
 func (t *table) add(key, value []byte) {
 	e := t.find(key)
 	e.count++
-	free := t.bytes(e.last)
-	at := int(e.free - e.last)
-	limit := int(binary.LittleEndian.Uint32(free[4:]) - e.last)
-	if need := len(value) + 1; len(value) < 0x7f && at+need <= limit {
-		free[at] = byte(need)
-		copy(free[at+1:], value)
+	if need := len(value) + 1; len(value) < 0x7f && need <= int(e.limit-e.free) {
+		free := t.bytes(e.free)
+		free[0] = byte(need)
+		copy(free[1:], value)
 		e.free += uint32(need)
 		return
 	}
@@ -143,27 +141,27 @@ func (t *table) add(key, value []byte) {
 func (t *table) push(e *entry, b []byte, more int) {
 	for {
 		chunk := t.bytes(e.last)
-		at, limit := e.free-e.last, binary.LittleEndian.Uint32(chunk[4:])-e.last
-		n := copy(chunk[at:limit], b)
+		n := copy(chunk[e.free-e.last:e.limit-e.last], b)
 		e.free += uint32(n)
 		b, more = b[n:], more-n
 		if len(b) == 0 {
 			return
 		}
-		next := t.chunk(max(more, 2*int(limit-chunkHead)))
+		next, limit := t.chunk(max(more, 2*int(e.limit-e.last-chunkHead)))
 		binary.LittleEndian.PutUint32(chunk, next)
-		e.last, e.free = next, next+chunkHead
+		e.last, e.free, e.limit = next, next+chunkHead, limit
 	}
 }
 
-// chunk makes a chunk for about n bytes.
-func (t *table) chunk(n int) uint32 {
+// chunk makes a chunk for about n bytes and returns where it begins and ends.
+func (t *table) chunk(n int) (place, limit uint32) {
 	n = min(max((n+3)&^3, 4), t.maxChunk())
-	place := t.alloc(chunkHead + n)
+	place = t.alloc(chunkHead + n)
+	limit = place + chunkHead + uint32(n)
 	head := t.bytes(place)
 	binary.LittleEndian.PutUint32(head, 0)
-	binary.LittleEndian.PutUint32(head[4:], place+chunkHead+uint32(n))
-	return place
+	binary.LittleEndian.PutUint32(head[4:], limit)
+	return place, limit
 }
 
 // find returns the entry of a key, which is made when there is none.
@@ -202,7 +200,7 @@ func (t *table) insert(key []byte) *entry {
 		e.key = t.alloc(len(key))
 		copy(t.bytes(e.key), key)
 	}
-	e.first = t.chunk(4)
+	e.first, e.limit = t.chunk(4)
 	e.last, e.free = e.first, e.first+chunkHead
 	return e
 }
