@@ -15,6 +15,8 @@ const (
 	maxTables       = 16
 	maxTableEntries = 1 << 20
 	maxGlobals      = 100_000
+	maxParams       = 1_000
+	maxBody         = 8 << 20
 )
 
 // outline is what check learns of a module.
@@ -102,8 +104,17 @@ func check(wasm []byte) ([]byte, outline, error) {
 			if n := body.count(); n > maxGlobals {
 				err = invalid("it has %d globals; the most is %d", n, maxGlobals)
 			}
-		case secFunction, secExport:
+		case secFunction:
 			body.count()
+		case secExport:
+			for range body.count() {
+				body.name()
+				body.byte()
+				body.leb()
+				if body.bad {
+					break
+				}
+			}
 		case secElement:
 			checkElements(&body)
 		case secCode:
@@ -159,10 +170,13 @@ func checkTypes(s *scanner) {
 		if s.byte() != 0x60 {
 			s.bad = true
 		}
-		s.bytes(s.count())
-		s.bytes(s.count())
-		if s.bad {
-			return
+		for range 2 { // parameters, results
+			n := s.count()
+			s.bytes(n)
+			if s.bad || n > maxParams {
+				s.bad = true
+				return
+			}
 		}
 	}
 }
@@ -226,6 +240,9 @@ func checkElements(s *scanner) {
 func checkCode(s *scanner) error {
 	for i := range s.count() {
 		body := scanner{b: s.bytes(int(s.u32()))}
+		if len(body.b) > maxBody {
+			return invalid("function %d of the code section has %d bytes; the most is %d", i, len(body.b), maxBody)
+		}
 		total := uint64(0)
 		for range body.count() {
 			total += uint64(body.u32())

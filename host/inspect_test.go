@@ -65,6 +65,8 @@ func TestInspectRefuses(t *testing.T) {
 		"four G types":     {module("\x01\xff\xff\xff\xff\x0f\x60"), "invalid_wasm", ""},
 		"four G params":    {module("\x01\x01\x60\xff\xff\xff\xff\x0f"), "invalid_wasm", ""},
 		"four G elements":  {module("\x09\x01\x01\x00\xff\xff\xff\xff\x0f"), "invalid_wasm", ""},
+		"four G name":      {module("\x07\x01\xff\xff\xff\xff\x0f\x00\x00"), "invalid_wasm", ""},
+		"many params":      {module("\x01\x01\x60\x80\x10" + strings.Repeat("\x7f", 2048) + "\x00"), "invalid_wasm", ""},
 		"large table":      {module("\x04\x01\x70\x00\x80\x80\x80\x20"), "invalid_wasm", "table"},
 		"many tables":      {module("\x04\x64" + strings.Repeat("\x70\x00\x01", 100)), "invalid_wasm", "100 tables"},
 		"imported memory":  {module("\x02\x01\x03env\x06memory\x02\x00\x01"), "unknown_import", "env.memory"},
