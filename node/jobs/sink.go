@@ -91,12 +91,12 @@ func (s *bytesSink) finish(context.Context) (*storev1.Output, error) {
 	}
 	w := s.w
 	s.w = nil
-	d, size, err := w.Commit()
+	blob, err := commit(w)
 	if err != nil {
 		return nil, err
 	}
-	out.Bytes = &storev1.Bytes{Digest: d.String(), Size: uint64(size)}
-	return out, nil
+	blob.Records = s.records
+	return blob, nil
 }
 
 func (s *bytesSink) abort() {

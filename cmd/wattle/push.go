@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/wattlehq/wattle/client"
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+)
+
+func (a *app) push() *cobra.Command {
+	var service string
+	var o client.PushOptions
+	var memory, outputBytes uint64
+	var timeout time.Duration
+	c := &cobra.Command{
+		Use: "push FILE.wasm --service NAME", Short: "Publish a module as a version of a service", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if service == "" {
+				return usage("say which service: --service NAME")
+			}
+			wasm, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			if memory > 0 || outputBytes > 0 || timeout > 0 {
+				o.Limits = &wattlev1.Limits{MemoryBytes: memory, OutputBytes: outputBytes}
+				if timeout > 0 {
+					o.Limits.Timeout = durationpb.New(timeout)
+				}
+			}
+			p := a.progress("upload")
+			o.Progress = p.bytes
+			v, created, err := a.client().Push(cmd.Context(), service, wasm, o)
+			p.done()
+			if err != nil {
+				return done(cmd.Context(), err)
+			}
+			return a.print(&wattlev1.CreateVersionResponse{Version: v, Created: created}, func(w io.Writer) {
+				verb := "pushed"
+				if !created {
+					verb = "was there:"
+				}
+				fmt.Fprintf(w, "%s %s@%d (%s, %s)\n", verb, v.Service, v.Number, v.Abi, sizeOf(v.Size))
+				for _, f := range v.Functions {
+					fmt.Fprintf(w, "  %s/%s  %s\n", v.Service, f.Name, f.Description)
+				}
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&service, "service", "", "the service to publish to; made if it does not exist")
+	f.Uint64Var(&o.Version, "version", 0, "the version's number (default the next free one)")
+	f.StringArrayVar(&o.Aliases, "alias", nil, "an alias to point at the version; may be repeated")
+	f.Uint64Var(&memory, "memory", 0, "limit of a call's memory in bytes")
+	f.DurationVar(&timeout, "timeout", 0, "limit of a call's time")
+	f.Uint64Var(&outputBytes, "output-bytes", 0, "limit of a call's output in bytes")
+	return c
+}

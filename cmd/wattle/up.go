@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/wattlehq/wattle/node"
+)
+
+func (a *app) up() *cobra.Command {
+	cfg := node.Config{Version: buildVersion()}
+	var logLevel string
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Run a node",
+		Long:  "Run a node. It prints one line when it is ready and runs until it is interrupted.",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var level slog.Level
+			if err := level.UnmarshalText([]byte(logLevel)); err != nil {
+				return usage("--log-level %s: want debug, info, warn or error", logLevel)
+			}
+			slog.SetDefault(slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level})))
+			cfg.Addr = a.address()
+			if cfg.Data == "" {
+				dir, err := os.UserHomeDir()
+				if err != nil {
+					return usage("there is no home directory: say where to keep data with --data")
+				}
+				cfg.Data = filepath.Join(dir, ".wattle")
+			}
+			n, err := node.New(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			if cfg.Insecure {
+				slog.Warn("--insecure: anybody who can reach this node can run code on it and read its data", "addr", n.Addr())
+			}
+			go func() {
+				select {
+				case <-n.Ready():
+					if a.output == "json" {
+						fmt.Fprintf(a.stdout, "{\"ready\":true,\"addr\":%q,\"node\":%q,\"data\":%q}\n", n.Addr(), n.ID(), cfg.Data)
+						return
+					}
+					fmt.Fprintf(a.stdout, "wattle: node %s is ready at http://%s (data in %s)\n", n.ID(), n.Addr(), cfg.Data)
+				case <-cmd.Context().Done():
+				}
+			}()
+			return n.Run(cmd.Context())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&cfg.Data, "data", "", "data directory (default ~/.wattle)")
+	f.BoolVar(&cfg.Insecure, "insecure", false, "listen beyond loopback although nothing is authenticated yet")
+	f.StringArrayVar(&cfg.AllowDirs, "allow-dir", nil, "a directory whose files jobs may read; may be repeated")
+	f.StringArrayVar(&cfg.Origins, "allow-origin", nil, "a web page's origin that may call the node; may be repeated")
+	f.StringArrayVar(&cfg.Hosts, "allow-host", nil, "a further host name under which clients call the node; may be repeated")
+	f.IntVar(&cfg.Slots, "slots", 0, "tasks that run at once (default the number of CPUs)")
+	f.Uint32Var(&cfg.Shards, "shards", 0, "shards of a new data directory (default 64)")
+	f.Int64Var(&cfg.ShuffleBytes, "shuffle-memory", 0, "bytes of records a task keeps in memory before it spills (default 64 MiB)")
+	f.Uint64Var(&cfg.TrimEntries, "trim-entries", 0, "log entries a shard keeps before it drops the beginning (default 10000)")
+	f.DurationVar(&cfg.CollectInterval, "collect-interval", 0, "how often unused blobs are removed (default 10m)")
+	f.DurationVar(&cfg.PinTTL, "pin-ttl", 0, "how long a new blob is kept although nothing refers to it yet (default 10m)")
+	f.DurationVar(&cfg.Retention, "retention", 0, "how long jobs and their results are kept once they are over (default 168h)")
+	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	return c
+}
+
+func (a *app) version() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			v := buildVersion()
+			if a.output == "json" {
+				_, err := fmt.Fprintf(a.stdout, "{\"version\":%q}\n", v)
+				return err
+			}
+			_, err := fmt.Fprintln(a.stdout, "wattle", v)
+			return err
+		},
+	}
+}
+
+// buildVersion is the release's, or what the Go toolchain knows about the source.
+func buildVersion() string {
+	if version != "dev" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return version
+}
+
+// since prints how long ago a time was.
+func since(t time.Time) string {
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds ago", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh ago", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd ago", int(d.Hours()/24))
+}

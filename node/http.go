@@ -1,0 +1,49 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+// stopGrace is how long requests may go on once the node stops.
+const stopGrace = 10 * time.Second
+
+func newServer(h http.Handler) *http.Server {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Server{Handler: h, Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+}
+
+// serve answers requests. When ctx ends no new ones are taken, streams that would go on for ever are ended, and the
+// rest is waited for.
+func (n *Node) serve(ctx context.Context) error {
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	n.server.BaseContext = func(net.Listener) context.Context { return base }
+	done := make(chan error, 1)
+	go func() { done <- n.server.Serve(n.listener) }()
+	n.isReady.Store(true)
+	close(n.ready)
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	n.isReady.Store(false)
+	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer stop()
+	// Watches end only when they are told to.
+	defer context.AfterFunc(grace, cancel)()
+	time.AfterFunc(stopGrace/10, cancel)
+	if err := n.server.Shutdown(grace); err != nil {
+		n.server.Close()
+	}
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,66 @@
+package node
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/node/jobs"
+)
+
+// metrics are what /metrics shows. Most are read from the parts when asked for.
+type metrics struct {
+	registry  *prometheus.Registry
+	calls     *prometheus.HistogramVec
+	collected prometheus.Counter
+	shuffle   jobs.ShuffleCounters
+}
+
+func newMetrics(n *Node) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		calls: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "wattle_call_seconds", Help: "Time of calls, by how they ended.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10),
+		}, []string{"service", "function", "result"}),
+		collected: prometheus.NewCounter(prometheus.CounterOpts{Name: "wattle_blobs_collected_total", Help: "Blobs removed because nothing referred to them."}),
+	}
+	counter := func(name, help string, f func() float64) {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, f))
+	}
+	gauge := func(name, help string, f func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+	}
+	m.registry.MustRegister(m.calls, m.collected, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	counter("wattle_log_syncs_total", "Synced writes of the log store.", func() float64 { return float64(n.engine.Syncs()) })
+	counter("wattle_log_trimmed_total", "Log entries dropped because the state store has them.", func() float64 { return float64(n.engine.Trimmed()) })
+	counter("wattle_log_replayed_total", "Log entries applied again after the start.", func() float64 { return float64(n.engine.Replayed()) })
+	counter("wattle_tasks_started_total", "Attempts begun.", func() float64 { return float64(n.sched.Stats().Started) })
+	counter("wattle_tasks_completed_total", "Attempts that completed.", func() float64 { return float64(n.sched.Stats().Completed) })
+	counter("wattle_tasks_failed_total", "Attempts that failed.", func() float64 { return float64(n.sched.Stats().Failed) })
+	counter("wattle_tasks_restarted_total", "Attempts whose start was recorded because they may repeat one.", func() float64 { return float64(n.sched.Stats().Restarted) })
+	counter("wattle_shuffle_spills_total", "Runs of records written to disk because memory was full.", func() float64 { return float64(m.shuffle.Spills.Load()) })
+	counter("wattle_shuffle_merges_total", "Merges of runs and of map outputs.", func() float64 { return float64(m.shuffle.Merges.Load()) })
+	counter("wattle_shuffle_records_total", "Records taken from guests.", func() float64 { return float64(m.shuffle.Records.Load()) })
+	gauge("wattle_tasks_running", "Attempts that run now.", func() float64 { r, _ := n.sched.Load(); return float64(r) })
+	gauge("wattle_shards_leading", "Shards this node leads.", func() float64 { _, l := n.sched.Load(); return float64(l) })
+	gauge("wattle_blobs", "Blobs on this node.", func() float64 { b, _ := n.blobs.Usage(); return float64(b) })
+	gauge("wattle_blob_bytes", "Bytes in the blobs on this node.", func() float64 { _, b := n.blobs.Usage(); return float64(b) })
+	return m
+}
+
+func (m *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+func (m *metrics) observe(service, function string, took time.Duration, err error) {
+	result := "ok"
+	if err != nil {
+		result = fault.Reason(err)
+	}
+	m.calls.WithLabelValues(service, function, result).Observe(took.Seconds())
+}

@@ -1,0 +1,314 @@
+// Package node assembles one process: it opens the data directory, wires the parts to each other, starts and stops them in
+// order, and says when the node is ready. It is the only place that knows every part; none of the logic is here.
+//
+// The caller makes a Node with New, which takes the data directory and the port, and must then call Run, which gives both back.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/wattlehq/wattle/dag"
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	"github.com/wattlehq/wattle/host"
+	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/internal/run"
+	"github.com/wattlehq/wattle/node/jobs"
+	"github.com/wattlehq/wattle/node/rpc"
+	"github.com/wattlehq/wattle/node/services"
+	"github.com/wattlehq/wattle/registry"
+	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/store"
+	"github.com/wattlehq/wattle/store/blob"
+	"github.com/wattlehq/wattle/worker"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"crypto/rand"
+	mathrand "math/rand/v2"
+)
+
+// Config says how a node works. Data must be set.
+type Config struct {
+	// Data is the data directory.
+	Data string
+	// Addr is where the API listens, 127.0.0.1:7070 by default; port 0 takes any.
+	Addr string
+	// Insecure allows to listen beyond loopback although nothing is authenticated.
+	Insecure bool
+	// AllowDirs are the directories whose files jobs may read.
+	AllowDirs []string
+	// Origins and Hosts: see rpc.Config.
+	Origins, Hosts []string
+	// Slots is how many tasks run at once; the number of CPUs by default.
+	Slots int
+	// Shards is how many shards a new data directory gets; shard.DefaultShards by default.
+	Shards uint32
+	// ShuffleBytes is the memory one task's shuffle may take before it spills; 64 MiB by default.
+	ShuffleBytes int64
+	// TrimEntries: see shard.Config.
+	TrimEntries uint64
+	// CollectInterval is how often blobs that nothing refers to are removed; 10 min by default. PinTTL is how long a new blob
+	// is kept regardless; 10 min by default.
+	CollectInterval, PinTTL time.Duration
+	// Retention is how long jobs are kept once they are over; 7 days by default.
+	Retention time.Duration
+	// Version is what the node calls itself.
+	Version string
+	// FS holds everything durable; the operating system's by default. Tests hand in others.
+	FS store.FS
+	// Fatal: see store.Options.
+	Fatal func(error)
+}
+
+func (c *Config) defaults() {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&c.CollectInterval, 10*time.Minute)
+	set(&c.PinTTL, 10*time.Minute)
+	set(&c.Retention, 7*24*time.Hour)
+	if c.Addr == "" {
+		c.Addr = "127.0.0.1:7070"
+	}
+	if c.Slots == 0 {
+		c.Slots = runtime.GOMAXPROCS(0)
+	}
+	if c.Shards == 0 {
+		c.Shards = shard.DefaultShards
+	}
+	if c.ShuffleBytes == 0 {
+		c.ShuffleBytes = 64 << 20
+	}
+	if c.FS == nil {
+		c.FS = store.OS
+	}
+}
+
+// Node is one process of the cluster.
+type Node struct {
+	cfg       Config
+	identity  *storev1.Identity
+	startedAt time.Time
+	listener  net.Listener
+	store     *store.Store
+	blobs     *blob.Store
+	host      *host.Host
+	cacheDir  string // removed at the end if it is ours alone
+	view      *registry.View
+	engine    *shard.Engine
+	sched     *jobs.Scheduler
+	jobs      *jobs.Service
+	pool      *worker.Pool[*jobs.Attempt, jobs.Outcome]
+	metrics   *metrics
+	server    *http.Server
+	isReady   atomic.Bool
+	ready     chan struct{}
+	caughtUp  chan struct{}
+}
+
+// New opens the data directory and the port and makes every part. It starts nothing. Errors say what to do.
+func New(ctx context.Context, cfg Config) (_ *Node, err error) {
+	cfg.defaults()
+	n := &Node{cfg: cfg, startedAt: time.Now(), ready: make(chan struct{}), caughtUp: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	inputs, err := jobs.NewInputs(cfg.AllowDirs)
+	if err != nil {
+		return nil, err
+	}
+	if n.listener, err = listen(cfg.Addr, cfg.Insecure); err != nil {
+		return nil, err
+	}
+	if n.store, err = store.Open(store.Options{FS: cfg.FS, Dir: cfg.Data, Fatal: cfg.Fatal}); err != nil {
+		return nil, err
+	}
+	if n.blobs, err = blob.Open(cfg.FS, cfg.FS.PathJoin(cfg.Data, "blobs"), blob.Options{PinTTL: cfg.PinTTL}); err != nil {
+		return nil, err
+	}
+	if err := n.openHost(ctx); err != nil {
+		return nil, err
+	}
+	replica := mathrand.Uint64() | 1
+	var table *shard.Table
+	n.identity, table, err = shard.Found(n.store, shard.Founding{
+		Identity: &storev1.Identity{ClusterId: newID("c"), NodeId: newID("n"), Replica: replica, CreatedAt: n.startedAt.UnixNano()},
+		Shards:   cfg.Shards, Voters: []uint64{replica},
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.view = registry.NewView()
+	n.sched = jobs.NewScheduler(time.Now)
+	n.engine, err = shard.New(shard.Config{
+		Store: n.store, Table: table, Replica: n.identity.Replica, Sink: &sink{n}, TrimEntries: cfg.TrimEntries,
+		Machines: map[machine.ID]machine.Machine{machine.Registry: registry.Machine{}, machine.Jobs: dag.Machine{}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.sched.SetShards(n.engine)
+	n.metrics = newMetrics(n)
+	svc := &services.Services{
+		Shards: n.engine, View: n.view, Host: n.host, Blobs: n.blobs, MaxModule: maxModule, Observe: n.metrics.observe,
+	}
+	n.jobs = jobs.NewService(n.engine, n.sched, &dag.Planner{Resolver: svc, Files: inputs, Blobs: n.blobs, Partitions: uint32(2 * cfg.Slots)}, n.blobs)
+	n.pool = worker.New(cfg.Slots, n.sched, &jobs.Executor{
+		Shards: n.engine, Host: n.host, Blobs: n.blobs, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
+		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle,
+	})
+	handler, err := rpc.Handler(rpc.Config{
+		Services: svc, Jobs: n.jobs, Node: info{n}, Metrics: n.metrics.handler(), Ready: n.isReady.Load, Hosts: cfg.Hosts, Origins: cfg.Origins,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.server = newServer(handler)
+	return n, nil
+}
+
+const maxModule = 64 << 20
+
+// openHost keeps compiled code beside the data, or in a folder of its own where the data is not on the
+// operating system's file system.
+func (n *Node) openHost(ctx context.Context) (err error) {
+	dir := filepath.Join(n.cfg.Data, "cache")
+	if n.cfg.FS != store.OS {
+		if dir, err = os.MkdirTemp("", "wattle-cache-"); err != nil {
+			return err
+		}
+		n.cacheDir = dir
+	}
+	n.host, err = host.New(ctx, host.Config{CacheDir: dir, MaxModuleBytes: maxModule})
+	return err
+}
+
+func newID(kind string) string { return kind + "-" + strings.ToLower(rand.Text()[:16]) }
+
+// listen opens the port. Beyond loopback there is no trust yet, so the operator has to say that they know.
+func listen(addr string, insecure bool) (net.Listener, error) {
+	h, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "bad_addr", "--addr %s: %w", addr, err).Hint("want HOST:PORT, for example 127.0.0.1:7070")
+	}
+	ip, err := netip.ParseAddr(h)
+	if loopback := h == "localhost" || err == nil && ip.IsLoopback(); !loopback && !insecure {
+		return nil, fault.New(fault.Denied, "insecure", "%s can be reached from other machines, and this node would let anybody in", addr).
+			Hint("listen on 127.0.0.1, or add --insecure if you trust everyone who can reach it")
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fault.New(fault.Precondition, "addr_in_use", "cannot listen on %s: %w", addr, err).
+			Hint("another program may have the port: choose one with --addr")
+	}
+	return l, nil
+}
+
+// Addr returns where the API listens.
+func (n *Node) Addr() string { return n.listener.Addr().String() }
+
+// ID returns the node's name.
+func (n *Node) ID() string { return n.identity.NodeId }
+
+// Ready is closed once the node takes requests.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Run runs the node until ctx ends, then stops it: requests first, then tasks, then the shards below them.
+func (n *Node) Run(ctx context.Context) error {
+	defer n.close()
+	err := run.Ordered(ctx,
+		run.Part{Name: "shards", Run: n.engine.Run, Ready: n.engine.Ready()},
+		// Everything acknowledged before the start is applied before anything above is begun.
+		run.Part{Name: "catch-up", Run: n.catchUp, Ready: n.caughtUp},
+		// Waits until every outcome is recorded, so it must outlive the worker.
+		run.Part{Name: "scheduler", Run: n.sched.Run},
+		run.Part{Name: "worker", Run: n.pool.Run},
+		run.Part{Name: "housekeeping", Run: n.keepHouse},
+		// Last to start and first to stop: requests find everything they need.
+		run.Part{Name: "api", Run: n.serve, Ready: n.ready},
+	)
+	return err
+}
+
+func (n *Node) catchUp(ctx context.Context) error {
+	err := n.engine.Read(ctx, registry.Slot, machine.Registry, func(r machine.Reader) error {
+		n.view.Load(registry.List(r))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	close(n.caughtUp)
+	<-ctx.Done()
+	return nil
+}
+
+func (n *Node) close() error {
+	var errs []error
+	if n.host != nil {
+		errs = append(errs, n.host.Close(context.Background()))
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	if n.listener != nil {
+		n.listener.Close() // closed already where the server ran
+	}
+	if n.cacheDir != "" {
+		errs = append(errs, os.RemoveAll(n.cacheDir))
+	}
+	return errors.Join(errs...)
+}
+
+// sink passes what the shards decide to those it concerns.
+type sink struct{ n *Node }
+
+func (s *sink) Lead(id shard.ID, term uint64, effects []machine.Effect) {
+	s.n.sched.Lead(id, term, effects)
+}
+
+func (s *sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {
+	for _, e := range effects {
+		if c, ok := e.(registry.Changed); ok {
+			s.n.view.Apply(c)
+		}
+	}
+	s.n.sched.Applied(id, term, effects)
+}
+
+func (s *sink) Yield(id shard.ID) { s.n.sched.Yield(id) }
+
+// info is the node as the API shows it.
+type info struct{ n *Node }
+
+func (i info) ID() string { return i.n.ID() }
+
+func (i info) Nodes() []*wattlev1.Node {
+	n := i.n
+	running, leading := n.sched.Load()
+	blobs, bytes := n.blobs.Usage()
+	return []*wattlev1.Node{{
+		Id: n.ID(), ClusterId: n.identity.ClusterId, Addr: n.Addr(), Version: n.cfg.Version, StartedAt: timestamppb.New(n.startedAt),
+		Ready: n.isReady.Load(), Slots: uint32(n.cfg.Slots), Running: uint32(running), Shards: n.engine.Table().Shards, Leading: uint32(leading),
+		Blobs: uint64(blobs), BlobBytes: uint64(bytes),
+	}}
+}
+
+func (n *Node) String() string { return fmt.Sprintf("node %s at %s", n.ID(), n.Addr()) }

@@ -1,0 +1,248 @@
+// Package services publishes modules and calls their functions: the node's side of registry and host.
+//
+// Publishing goes through the registry's shard and is durable. Calling goes by the in-memory view alone: no disk but for a
+// module's first load, no consensus. The package keeps nothing of its own.
+package services
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/samber/lo"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/wattlehq/wattle/dag"
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	"github.com/wattlehq/wattle/host"
+	"github.com/wattlehq/wattle/internal/digest"
+	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/node/jobs"
+	"github.com/wattlehq/wattle/node/rpc"
+	"github.com/wattlehq/wattle/registry"
+	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/store/blob"
+)
+
+// Shards is what publishing needs of the shard engine.
+type Shards interface {
+	Propose(ctx context.Context, p shard.Proposal) (machine.Result, error)
+}
+
+// Services implements rpc.Services and dag.Resolver. Its fields must be set; it may be used concurrently.
+type Services struct {
+	Shards Shards
+	View   *registry.View
+	Host   *host.Host
+	Blobs  *blob.Store
+	// Observe is told of every call that was begun.
+	Observe func(service, function string, took time.Duration, err error)
+	// MaxModule bounds a module in bytes.
+	MaxModule int64
+}
+
+var _ rpc.Services = (*Services)(nil)
+var _ dag.Resolver = (*Services)(nil)
+
+// StartUpload announces a module.
+func (s *Services) StartUpload(d digest.Digest, size int64, chunks []digest.Digest) ([]int, error) {
+	if size > s.MaxModule {
+		return nil, fault.New(fault.Invalid, "module_too_large", "the module has %d bytes; the limit is %d", size, s.MaxModule).
+			Hint("strip it of debugging information, or split the service")
+	}
+	return s.Blobs.StartUpload(d, size, chunks)
+}
+
+// UploadChunk stores a chunk of an announced module.
+func (s *Services) UploadChunk(d digest.Digest, index int, data []byte) error {
+	return s.Blobs.PutChunk(d, index, data)
+}
+
+// CreateVersion checks an uploaded module and publishes it.
+func (s *Services) CreateVersion(ctx context.Context, req *wattlev1.CreateVersionRequest) (*wattlev1.Version, bool, error) {
+	if err := registry.ValidateService(req.Service); err != nil {
+		return nil, false, err
+	}
+	d, err := digest.Parse(req.Digest)
+	if err != nil {
+		return nil, false, fault.New(fault.Invalid, "bad_digest", "%w", err)
+	}
+	if err := s.Blobs.FinishUpload(ctx, d); err != nil {
+		return nil, false, err
+	}
+	wasm, err := s.module(d)
+	if err != nil {
+		return nil, false, err
+	}
+	info, err := s.Host.Inspect(ctx, wasm)
+	if err != nil {
+		return nil, false, err
+	}
+	functions := lo.Map(info.Functions, func(f host.Function, _ int) *wattlev1.Function {
+		return &wattlev1.Function{Name: f.Name, Kind: kinds[f.Kind], Description: f.Description}
+	})
+	for name := range req.FunctionLimits {
+		if !lo.ContainsBy(functions, func(f *wattlev1.Function) bool { return f.Name == name }) {
+			return nil, false, fault.New(fault.Invalid, "unknown_function", "limits for function %q, which the module does not have", name)
+		}
+	}
+	res, err := s.change(ctx, &storev1.RegistryCommand{Change: &storev1.RegistryCommand_CreateVersion{CreateVersion: &storev1.CreateVersion{
+		Version: &wattlev1.Version{
+			Service: req.Service, Number: req.Number, Digest: d.String(), Size: uint64(len(wasm)), Abi: info.ABI, Functions: functions,
+			Limits: req.Limits, FunctionLimits: req.FunctionLimits,
+		},
+		Aliases: req.Aliases,
+	}}})
+	if err != nil {
+		return nil, false, err
+	}
+	return res.Version, res.Created, nil
+}
+
+var kinds = map[host.Kind]wattlev1.FunctionKind{
+	host.KindCall:    wattlev1.FunctionKind_FUNCTION_KIND_CALL,
+	host.KindMap:     wattlev1.FunctionKind_FUNCTION_KIND_MAP,
+	host.KindReduce:  wattlev1.FunctionKind_FUNCTION_KIND_REDUCE,
+	host.KindCombine: wattlev1.FunctionKind_FUNCTION_KIND_COMBINE,
+}
+
+func (s *Services) module(d digest.Digest) ([]byte, error) {
+	b, err := s.Blobs.Open(d)
+	if err != nil {
+		return nil, err
+	}
+	defer b.Close()
+	return io.ReadAll(b.Reader(0, b.Size()))
+}
+
+func (s *Services) change(ctx context.Context, c *storev1.RegistryCommand) (*storev1.RegistryResult, error) {
+	body, err := proto.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.Shards.Propose(ctx, shard.Proposal{Slot: registry.Slot, Machine: machine.Registry, Body: body, Admit: true})
+	if err != nil {
+		return nil, err
+	}
+	if res.Err != nil {
+		return nil, res.Err
+	}
+	r := &storev1.RegistryResult{}
+	return r, proto.Unmarshal(res.Value, r)
+}
+
+// List returns every service.
+func (s *Services) List() ([]*wattlev1.Service, uint64) { return s.View.Services(), s.View.Revision() }
+
+// Get returns a service.
+func (s *Services) Get(name string) (*wattlev1.Service, error) { return s.View.Service(name) }
+
+// DeleteService removes a service with all its versions.
+func (s *Services) DeleteService(ctx context.Context, name string) error {
+	_, err := s.change(ctx, &storev1.RegistryCommand{Change: &storev1.RegistryCommand_DeleteService{DeleteService: &storev1.DeleteService{Name: name}}})
+	return err
+}
+
+// DeleteVersion removes a version that no alias points to.
+func (s *Services) DeleteVersion(ctx context.Context, service string, number uint64) error {
+	_, err := s.change(ctx, &storev1.RegistryCommand{Change: &storev1.RegistryCommand_DeleteVersion{DeleteVersion: &storev1.DeleteVersion{Service: service, Number: number}}})
+	return err
+}
+
+// SetAlias points an alias at a version.
+func (s *Services) SetAlias(ctx context.Context, service, alias string, number uint64) (*wattlev1.Service, error) {
+	res, err := s.change(ctx, &storev1.RegistryCommand{Change: &storev1.RegistryCommand_SetAlias{SetAlias: &storev1.SetAlias{Service: service, Alias: alias, Number: number}}})
+	return res.GetService(), err
+}
+
+// DeleteAlias removes an alias.
+func (s *Services) DeleteAlias(ctx context.Context, service, alias string) error {
+	_, err := s.change(ctx, &storev1.RegistryCommand{Change: &storev1.RegistryCommand_DeleteAlias{DeleteAlias: &storev1.DeleteAlias{Service: service, Alias: alias}}})
+	return err
+}
+
+// Watch calls fn with every service, then with every change, until fn fails or ctx ends.
+func (s *Services) Watch(ctx context.Context, fn func(*wattlev1.WatchServicesResponse) error) error {
+	for c := range s.View.Watch(ctx) {
+		if err := fn(c); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// resolve finds a version and one of its functions.
+func (s *Services) resolve(ref registry.Ref) (*wattlev1.Version, *wattlev1.Function, error) {
+	v, err := s.View.Resolve(ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range v.Functions {
+		if f.Name == ref.Function {
+			return v, f, nil
+		}
+	}
+	return nil, nil, fault.New(fault.NotFound, "unknown_function", "%s@%d has no function %q", v.Service, v.Number, ref.Function)
+}
+
+// ResolveFunction implements dag.Resolver.
+func (s *Services) ResolveFunction(text string) (*storev1.PlanFunction, error) {
+	ref, err := registry.ParseRef(text)
+	if err != nil {
+		return nil, err
+	}
+	v, f, err := s.resolve(ref)
+	if err != nil {
+		return nil, err
+	}
+	return &storev1.PlanFunction{
+		Service: v.Service, Number: v.Number, Function: f.Name, Digest: v.Digest, Kind: f.Kind, Limits: registry.LimitsFor(v, f.Name),
+	}, nil
+}
+
+// buffers hold the answers of calls while they are made.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// Invoke calls a function and waits for its answer.
+func (s *Services) Invoke(ctx context.Context, in rpc.Invocation) (_ *wattlev1.InvokeResponse, err error) {
+	v, f, err := s.resolve(registry.Ref{Service: in.Service, Version: in.Version, Function: in.Function})
+	if err != nil {
+		return nil, err
+	}
+	if f.Kind != wattlev1.FunctionKind_FUNCTION_KIND_CALL {
+		return nil, fault.New(fault.Invalid, "wrong_kind", "%s/%s has kind %s: it cannot be called", v.Service, f.Name, dag.KindName(f.Kind)).
+			Hint("use it in a job")
+	}
+	start := time.Now()
+	defer func() { s.Observe(v.Service, f.Name, time.Since(start), err) }()
+	m, err := jobs.LoadModule(ctx, s.Host, s.Blobs, v.Digest)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Release()
+	limits := jobs.Limits(registry.LimitsFor(v, f.Name))
+	if in.Timeout > 0 && (limits.Timeout == 0 || in.Timeout < limits.Timeout) {
+		limits.Timeout = in.Timeout
+	}
+	out := buffers.Get().(*bytes.Buffer)
+	defer func() {
+		if out.Cap() <= 1<<20 {
+			out.Reset()
+			buffers.Put(out)
+		}
+	}()
+	stats, err := m.Call(ctx, &host.Call{
+		Function: f.Name, Input: host.BytesInput(in.Payload), Output: out, Limits: limits,
+		Context: host.Context{Service: v.Service, Version: v.Number, Function: f.Name, Input: "bytes"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &wattlev1.InvokeResponse{
+		Payload: bytes.Clone(out.Bytes()), Service: v.Service, Version: v.Number, Stats: rpc.Stats(stats.Duration, stats.PeakMemory),
+	}, nil
+}
