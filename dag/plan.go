@@ -297,3 +297,8 @@ func (b *planning) shuffles() error {
 	}
 	return nil
 }
+
+// FunctionName prints a pinned function: SERVICE@NUMBER/FUNCTION.
+func FunctionName(f *storev1.PlanFunction) string {
+	return fmt.Sprintf("%s@%d/%s", f.Service, f.Number, f.Function)
+}

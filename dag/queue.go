@@ -43,6 +43,7 @@ type jobQueue struct {
 	running uint32
 	max     uint32
 	inRing  bool
+	over    bool // nothing more will come
 }
 
 type stageQueue struct {
@@ -176,7 +177,7 @@ func (q *Queue) Next(now time.Time) (Pick, bool) {
 
 // from hands out something of a job, unless its bounds are reached: then a Done lets it in again.
 func (q *Queue) from(j *jobQueue) (Pick, bool) {
-	if j.max > 0 && j.running >= j.max {
+	if q.jobs[j.id] != j || j.max > 0 && j.running >= j.max {
 		return Pick{}, false
 	}
 	for _, n := range j.order {
@@ -240,6 +241,10 @@ func (q *Queue) Done(id TaskID) {
 	if j := q.jobs[id.Job]; j != nil {
 		j.running--
 		j.stage(id.Stage).running--
+		if j.over && j.running == 0 {
+			delete(q.jobs, id.Job)
+			return
+		}
 		q.enter(j)
 	}
 }
@@ -266,7 +271,12 @@ func (q *Queue) Hold(h Hold) {
 }
 
 // Forget drops everything about a job but what of it still runs.
-func (q *Queue) Forget(id JobID) { q.Reset(func(j JobID) bool { return j == id }) }
+func (q *Queue) Forget(id JobID) {
+	q.Reset(func(j JobID) bool { return j == id })
+	if j := q.jobs[id]; j != nil {
+		j.over = true
+	}
+}
 
 // Reset forgets the jobs that match, as if it had never heard of them, and remembers of them only what runs: those
 // attempts are adopted.
