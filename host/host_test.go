@@ -461,3 +461,22 @@ func BenchmarkCall(b *testing.B) {
 		})
 	}
 }
+
+// A deadline may fall anywhere: into the start, a host function, a growing memory, the end. Run with -race.
+func TestDeadlinesAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, Config{})
+	var wg sync.WaitGroup
+	for _, guest := range []string{"grow", "flood", "echo", "spin"} {
+		m := load(t, h, testdata.Wasm(guest))
+		wg.Go(func() {
+			for i := range 60 {
+				c := Call{Function: guest, Input: StreamInput(strings.NewReader("some input")), Limits: Limits{Timeout: time.Duration(i*40+1) * time.Microsecond, Memory: 32 << 20}}
+				if _, err := m.Call(t.Context(), &c); err != nil && fault.KindOf(err) != fault.Limit && fault.KindOf(err) != fault.Trap {
+					t.Errorf("%s: %v", guest, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -79,6 +79,17 @@ func TestGuestsMadeWithTheSDK(t *testing.T) {
 	wantFault(t, err, fault.Limit, "memory_limit", "")
 }
 
+// BenchmarkGoGuest is the price of a fresh Go program for each call.
+func BenchmarkGoGuest(b *testing.B) {
+	m := load(b, newHost(b, Config{}), plugintest.Build(b, "echo"))
+	input := BytesInput(make([]byte, 1024))
+	for b.Loop() {
+		if _, err := m.Call(b.Context(), &Call{Function: "echo", Input: input}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkWordCount maps the source of Go's own library, in parts of 1 MiB.
 func BenchmarkWordCount(b *testing.B) {
 	h := newHost(b, Config{CacheDir: b.TempDir()})
