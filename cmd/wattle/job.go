@@ -273,7 +273,9 @@ func printable(b []byte) string {
 func (a *app) jobWatch() *cobra.Command {
 	return &cobra.Command{
 		Use: "watch ID", Short: "Follow a job until it is over", Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.watch(cmd.Context(), a.client(), args[0], true) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.watch(cmd.Context(), a.client(), args[0], true)
+		},
 	}
 }
 
