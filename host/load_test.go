@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
@@ -104,4 +106,98 @@ func TestAFailedLoadIsTriedAgain(t *testing.T) {
 	if _, err := m.Call(t.Context(), &Call{Function: "noop"}); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestLoad(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, Config{})
+	wasm := testdata.Wasm("noop")
+	var opened int
+	open := func() ([]byte, error) { opened++; return wasm, nil }
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			m, err := h.Load(t.Context(), digest.Of(wasm), open)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			m.Release()
+			m.Release()
+		})
+	}
+	wg.Wait()
+	if opened != 1 {
+		t.Errorf("opened %d times", opened)
+	}
+	mine := errors.New("no such chunk")
+	d := digest.Of([]byte("other"))
+	if _, err := h.Load(t.Context(), d, func() ([]byte, error) { return nil, mine }); !errors.Is(err, mine) {
+		t.Errorf("got %v", err)
+	}
+	_, err := h.Load(t.Context(), d, open)
+	wantFault(t, err, fault.Corrupt, "damaged_module", d.String())
+}
+
+func TestModulesInUseAreKept(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, Config{MaxModules: 1})
+	spin, noop, echo := testdata.Wasm("spin"), testdata.Wasm("noop"), testdata.Wasm("echo")
+	m := load(t, h, spin)
+	done := make(chan error, 1)
+	go func() {
+		_, err := m.Call(t.Context(), &Call{Function: "spin", Limits: Limits{Timeout: 300 * time.Millisecond}})
+		done <- err
+	}()
+	for range 20 {
+		for _, wasm := range [][]byte{noop, echo} {
+			if _, err := h.Inspect(t.Context(), wasm); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	wantFault(t, <-done, fault.Limit, "time_limit", "")
+	if n := len(h.modules.entries); n > 2 {
+		t.Errorf("%d modules are kept", n)
+	}
+	m.Release()
+	if _, err := m.Call(t.Context(), &Call{Function: "spin"}); err == nil {
+		t.Error("a released module runs")
+	}
+}
+
+func TestCloseWaitsForCalls(t *testing.T) {
+	t.Parallel()
+	h, err := New(t.Context(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wasm := testdata.Wasm("echo")
+	m := load(t, h, wasm)
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	var out bytes.Buffer
+	go func() {
+		_, err := m.Call(context.Background(), &Call{Function: "echo", Input: StreamInput(r), Output: &out})
+		done <- err
+	}()
+	if _, err := w.Write([]byte("a")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := h.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Close did not wait: %v", err)
+	}
+	_, err = m.Call(t.Context(), &Call{Function: "echo"})
+	wantFault(t, err, fault.Unavailable, "host_closed", "")
+	_ = w.Close()
+	if err := <-done; err != nil || out.String() != "a" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+	if err := h.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	_, err = h.Inspect(t.Context(), wasm)
+	wantFault(t, err, fault.Unavailable, "host_closed", "")
 }
