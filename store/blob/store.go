@@ -139,10 +139,11 @@ func (s *Store) prepare() error {
 }
 
 // syncAbove makes the entries of dir and all folders above it survive a crash, whoever made them. Folders
-// that may not be opened cannot have been made by us and are passed over.
+// that may not be opened, or whose file system does not sync folders, were not made by us and are passed over.
 func (s *Store) syncAbove(dir string) error {
 	for parent := s.fs.PathDir(dir); ; dir, parent = parent, s.fs.PathDir(parent) {
-		if err := s.syncDir(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
+		err := s.syncDir(parent)
+		if err != nil && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, syscall.EINVAL) {
 			return err
 		}
 		if parent == s.fs.PathDir(parent) {

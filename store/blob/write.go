@@ -49,7 +49,10 @@ type Writer struct {
 // Create returns a Writer for a producer that pushes. It writes nothing yet. When ctx ends, the next
 // call on the Writer fails.
 func (s *Store) Create(ctx context.Context) (*Writer, error) {
-	return &Writer{s: s, ctx: ctx}, context.Cause(ctx)
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	return &Writer{s: s, ctx: ctx}, nil
 }
 
 // Write implements io.Writer.
