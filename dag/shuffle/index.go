@@ -37,9 +37,12 @@ type Index struct {
 	Size int64
 }
 
-// Segment returns where partition p stands and its length in bytes. An empty partition has a
-// few bytes too. It panics when there is no such partition.
+// Segment returns where partition p stands and its length in bytes. A partition without records has a few bytes
+// too; no bytes, which Merge refuses, means that the output does not have that many partitions.
 func (x Index) Segment(p uint32) (off, n int64) {
+	if uint64(p) >= uint64(len(x.Segments)) {
+		return 0, 0
+	}
 	return x.Segments[p].Offset, x.Segments[p].Size
 }
 
