@@ -27,6 +27,9 @@ import (
 // DefaultTaskTimeout is how long an attempt may take where neither its stage nor its function says.
 const DefaultTaskTimeout = 10 * time.Minute
 
+// DefaultTaskOutput is how many bytes an attempt may put out where its function does not say.
+const DefaultTaskOutput = 1 << 30
+
 // Executor runs attempts. It is a worker.Runner; its fields must be set.
 type Executor struct {
 	Shards Shards
@@ -157,6 +160,10 @@ func (t *task) call(f *storev1.PlanFunction, kind string, in host.Input, out sin
 	limits := Limits(f.Limits)
 	if limits.Timeout == 0 {
 		limits.Timeout = DefaultTaskTimeout
+	}
+	// What is emitted goes to disk, so it may be more than an answer that is kept in memory.
+	if limits.Output == 0 {
+		limits.Output = DefaultTaskOutput
 	}
 	if s := time.Duration(t.work.Stage.Timeout); s > 0 && f == t.work.Stage.Function {
 		limits.Timeout = s

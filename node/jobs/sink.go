@@ -6,6 +6,7 @@ import (
 
 	"github.com/wattlehq/wattle/dag"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/store/blob"
 )
@@ -25,7 +26,10 @@ func (t *task) sink() (sink, error) {
 	if t.work.Stage.Partitions > 0 {
 		return t.newShuffleSink()
 	}
-	return newBytesSink(t.ctx, t.Blobs, t.work.Stage.Name), nil
+	s := newBytesSink(t.ctx, t.Blobs, t.work.Stage.Name)
+	// A map or reduce that puts nothing out has put out no records.
+	s.records = t.work.Stage.Function.Kind != wattlev1.FunctionKind_FUNCTION_KIND_CALL
+	return s, nil
 }
 
 // bytesSink keeps output inline while it is small, and as a blob from then on.
@@ -35,8 +39,9 @@ type bytesSink struct {
 	stage   string
 	inline  []byte
 	w       *blob.Writer
-	plain   bool
-	records bool
+	plain   bool // bytes were written
+	emitted bool
+	records bool // what an empty output is
 }
 
 func newBytesSink(ctx context.Context, blobs *blob.Store, stage string) *bytesSink {
@@ -44,15 +49,18 @@ func newBytesSink(ctx context.Context, blobs *blob.Store, stage string) *bytesSi
 }
 
 func (s *bytesSink) Write(p []byte) (int, error) {
-	s.plain = s.plain || len(p) > 0
-	if s.plain && s.records {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	s.plain, s.records = true, false
+	if s.emitted {
 		return 0, errMixed(s.stage)
 	}
 	return s.put(p)
 }
 
 func (s *bytesSink) emit(batch []byte) error {
-	s.records = true
+	s.emitted, s.records = true, true
 	if s.plain {
 		return errMixed(s.stage)
 	}
