@@ -1,0 +1,73 @@
+# The contract with contributors: every check is a target. `make help` lists them.
+BIN := $(CURDIR)/.bin
+export PATH := $(BIN):$(PATH)
+GO ?= go
+
+.PHONY: help
+help: ## show this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build the binary into ./wattle
+	$(GO) build -trimpath -o wattle ./cmd/wattle
+
+.PHONY: test
+test: ## the tests, as the README promises them
+	$(GO) test ./...
+
+.PHONY: race
+race: ## the tests under the race detector
+	$(GO) test -race -short ./...
+
+.PHONY: check
+check: lint generate-check test ## what to run before a commit
+
+.PHONY: tools
+tools: ## build the pinned tools into .bin
+	@mkdir -p $(BIN)
+	cd tools && $(GO) build -o $(BIN)/ tool
+
+.PHONY: lint
+lint: tools ## formatting, vet, staticcheck and the protos' style
+	@test -z "$$(gofumpt -l $$(git ls-files '*.go' | grep -v '^gen/'))" || { gofumpt -l $$(git ls-files '*.go' | grep -v '^gen/'); echo "run make fmt"; exit 1; }
+	$(GO) vet ./...
+	staticcheck ./...
+	GOOS=wasip1 GOARCH=wasm $(GO) vet ./sdk-guest/go/... ./plugins/...
+	cd bench && $(GO) vet ./...
+	buf lint
+
+.PHONY: fmt
+fmt: tools ## format everything
+	gofumpt -w $$(git ls-files '*.go' | grep -v '^gen/')
+
+.PHONY: generate
+generate: tools ## generate code from the protos
+	buf generate
+
+.PHONY: generate-check
+generate-check: generate ## fail if generated code is not what is committed
+	@test -z "$$(git status --porcelain gen)" || { git status --porcelain gen; echo "generated code was stale"; exit 1; }
+
+.PHONY: crash
+crash: ## kill -9 a node 20 times during the main job
+	$(GO) test ./internal/e2e -run 'TestCrash' -v -count=1 -timeout 30m -args -crash.kills=20 -crash.runs=4
+
+.PHONY: powerloss
+powerloss: ## crash a node at every one of its disk operations
+	$(GO) test ./internal/e2e -run 'TestPowerLoss' -v -count=1 -timeout 60m -args -powerloss.all
+
+.PHONY: fuzz
+fuzz: ## every fuzzer for FUZZTIME each (default 20s)
+	@bash scripts/fuzz.sh $${FUZZTIME:-20s}
+
+.PHONY: mainjob
+mainjob: ## the main job with tiny bounds: everything that only happens under pressure must happen
+	$(GO) test ./internal/e2e -run 'TestMainJobUnderPressure' -v -count=1 -args -mainjob.full
+
+.PHONY: grpcweb
+grpcweb: ## call a node with the official gRPC-Web client (needs Node.js and npm)
+	bash scripts/grpcweb.sh
+
+.PHONY: bench
+bench: ## run all comparisons and write bench/RESULTS.md
+	cd bench && $(GO) run . all
