@@ -94,11 +94,17 @@ func (s *Service) List(ctx context.Context, limit int) ([]*storev1.JobRecord, er
 	return all[:min(limit, len(all))], nil
 }
 
+// A job of many small tasks changes faster than anybody reads: after a few updates at once, there are this many a second.
+const (
+	watchBurst    = 10
+	watchInterval = 50 * time.Millisecond
+)
+
 // Watch calls fn with the job now and after changes, until it is final, fn fails or ctx ends.
 func (s *Service) Watch(ctx context.Context, id dag.JobID, fn func(*wattlev1.Job) error) error {
 	changed, stop := s.sched.Watch(id)
 	defer stop()
-	for {
+	for updates := 0; ; updates++ {
 		job, err := s.Get(ctx, id)
 		if err != nil {
 			return err
@@ -111,8 +117,10 @@ func (s *Service) Watch(ctx context.Context, id dag.JobID, fn func(*wattlev1.Job
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		// A stage of many small tasks changes faster than anybody reads.
-		pause := time.NewTimer(50 * time.Millisecond)
+		if updates < watchBurst {
+			continue
+		}
+		pause := time.NewTimer(watchInterval)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
