@@ -94,7 +94,12 @@ type testNode struct {
 // startNode opens and runs one replica. stop ends it without closing the store, as a crash would.
 func startNode(t testing.TB, fs store.FS, replica uint64, voters []uint64, shards uint32, tune func(*Config)) *testNode {
 	t.Helper()
-	s, err := store.Open(store.Options{FS: fs, Dir: "data", Fatal: func(err error) { panic(err) }})
+	return startNodeIn(t, fs, "data", replica, voters, shards, tune)
+}
+
+func startNodeIn(t testing.TB, fs store.FS, dir string, replica uint64, voters []uint64, shards uint32, tune func(*Config)) *testNode {
+	t.Helper()
+	s, err := store.Open(store.Options{FS: fs, Dir: dir, Fatal: func(err error) { panic(err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
