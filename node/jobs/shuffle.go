@@ -104,6 +104,9 @@ func (s *shuffleSink) abort() { s.sorter.Close() }
 func (t *task) count(s shuffle.Stats) {
 	t.Counters.Spills.Add(s.Spills)
 	t.Counters.Merges.Add(s.Merges)
+	if s.Spills > 0 {
+		t.Counters.Merges.Add(1) // the last pass, which goes to the output
+	}
 	t.Counters.Records.Add(s.RecordsIn)
 }
 
