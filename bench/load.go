@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,8 +17,6 @@ import (
 	"github.com/wattlehq/wattle/node"
 	"github.com/wattlehq/wattle/plugins"
 	sdkguest "github.com/wattlehq/wattle/sdk-guest"
-
-	"io/fs"
 )
 
 // closedLoop has n clients call fn one after the other for d, and returns throughput and latencies. The first tenth is

@@ -46,7 +46,7 @@ func (b *planning) input(ctx context.Context, s *wattlev1.StageSpec, ps *storev1
 		v := in.Value.GetData()
 		if in.Value.GetText() != "" {
 			if v != nil {
-				return invalid("bad_value", "value has both text and data")
+				return invalid("bad_value", "value has both text and data").Hint("leave one of them out")
 			}
 			v = []byte(in.Value.GetText())
 		}
@@ -60,7 +60,7 @@ func (b *planning) input(ctx context.Context, s *wattlev1.StageSpec, ps *storev1
 			return err
 		}
 		if len(in.Items.GetItems()) == 0 {
-			return invalid("no_items", "the list of items is empty")
+			return invalid("no_items", "the list of items is empty").Hint("each item makes one task: list at least one")
 		}
 		items, size := make([][]byte, len(in.Items.Items)), int64(0)
 		for i, item := range in.Items.Items {
@@ -84,7 +84,7 @@ func (b *planning) input(ctx context.Context, s *wattlev1.StageSpec, ps *storev1
 			ps.Tasks = max(b.Partitions, 1)
 		}
 		if ps.Tasks > MaxPartitions {
-			return invalid("too_many_partitions", "%d partitions: the limit is %d", ps.Tasks, MaxPartitions)
+			return invalid("too_many_partitions", "%d partitions: the limit is %d", ps.Tasks, MaxPartitions).Hint("leave it out: twice the node's slots is the default")
 		}
 		return need("a reduce stage needs a reduce function", kind == reduce)
 	case *wattlev1.StageSpec_Collect:
@@ -111,7 +111,7 @@ func (b *planning) files(ctx context.Context, in *wattlev1.FilesInput, ps *store
 		return invalid("no_files", "no file below %s matches %q", in.Dir, in.Glob).Hint("check dir and glob; glob \"*\" takes every file")
 	}
 	if !pack && in.HeaderLines > 0 {
-		return invalid("header_without_map", "header_lines needs a map function: a call gets the bytes alone")
+		return invalid("header_without_map", "header_lines needs a map function: a call gets the bytes alone").Hint("leave header_lines out, or use a function of kind map")
 	}
 	size := int64(in.SplitBytes)
 	if size <= 0 {
@@ -134,8 +134,10 @@ func cut(files []File, size int64, whole, pack bool, header uint32) (splits []*s
 	for _, f := range files {
 		total += f.Size
 		part := func(offset, length int64, lines bool) *storev1.FilePart {
-			return &storev1.FilePart{Path: f.Path, Name: f.Name, Offset: uint64(offset), Length: uint64(length), FileSize: uint64(f.Size),
-				ModifiedAt: f.Modified.UnixNano(), HeaderLines: header, Lines: lines}
+			return &storev1.FilePart{
+				Path: f.Path, Name: f.Name, Offset: uint64(offset), Length: uint64(length), FileSize: uint64(f.Size),
+				ModifiedAt: f.Modified.UnixNano(), HeaderLines: header, Lines: lines,
+			}
 		}
 		if f.Size > size && !whole {
 			n := (f.Size + size - 1) / size

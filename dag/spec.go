@@ -102,7 +102,7 @@ func substitute(v any, vars map[string]string, unused map[string]bool) (any, err
 			return val
 		})
 		if missing != "" {
-			return nil, fmt.Errorf("${%s} has no value: give one with --set %s=...", missing, missing)
+			return nil, fmt.Errorf("${%s} has no value: give one with --set %s=VALUE", missing, missing)
 		}
 		return s, nil
 	case []any:

@@ -23,7 +23,14 @@ func (a *app) progress(what string) *progress {
 	return &progress{a: a, what: what, quiet: a.output == "json", last: -1}
 }
 
-func (p *progress) bytes(sent, total int64) { p.show(sent, total, p.what, true) }
+// What is sent within a moment needs no lines about it.
+const worthTelling = 16 << 20
+
+func (p *progress) bytes(sent, total int64) {
+	if total >= worthTelling || isTerminal(p.a.stderr) {
+		p.show(sent, total, p.what, true)
+	}
+}
 
 func (p *progress) show(at, total int64, what string, bytes bool) {
 	if p.quiet || total == 0 {

@@ -7,9 +7,10 @@ import (
 	"go/token"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -21,8 +22,13 @@ var words = sync.OnceValues(func() ([][]byte, int) {
 	var list [][]byte
 	var batch []byte
 	n, read := 0, 0
-	files, _ := filepath.Glob(filepath.Join(runtime.GOROOT(), "src", "*", "*.go"))
-	more, _ := filepath.Glob(filepath.Join(runtime.GOROOT(), "src", "cmd", "compile", "internal", "*", "*.go"))
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		panic(err)
+	}
+	src := filepath.Join(strings.TrimSpace(string(root)), "src")
+	files, _ := filepath.Glob(filepath.Join(src, "*", "*.go"))
+	more, _ := filepath.Glob(filepath.Join(src, "cmd", "compile", "internal", "*", "*.go"))
 	for _, path := range append(files, more...) {
 		src, err := os.ReadFile(path)
 		if err != nil || read > 24<<20 {

@@ -19,8 +19,13 @@ func TestPartitionGolden(t *testing.T) {
 		n    uint32
 		want uint32
 	}{
-		{"", 1000, 37}, {"a", 1000, 996}, {"foobar", 1000, 968}, {"a", 1, 0}, {"wattle", 64, 42},
-		{"\x00", 7, 3}, {"\xff\xfe", 4096, 1456},
+		{"", 1000, 37},
+		{"a", 1000, 996},
+		{"foobar", 1000, 968},
+		{"a", 1, 0},
+		{"wattle", 64, 42},
+		{"\x00", 7, 3},
+		{"\xff\xfe", 4096, 1456},
 	} {
 		if got := Partition([]byte(c.key), c.n); got != c.want {
 			t.Errorf("Partition(%q, %d) = %d, want %d", c.key, c.n, got, c.want)

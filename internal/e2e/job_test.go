@@ -6,10 +6,11 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/wattlehq/wattle/dag"
@@ -30,7 +31,15 @@ stages:
 `
 
 // goFiles returns a folder of real text: part of the standard library's source.
-func goFiles(part string) string { return filepath.Join(runtime.GOROOT(), "src", part) }
+func goFiles(part string) string { return filepath.Join(goroot(), "src", part) }
+
+var goroot = sync.OnceValue(func() string {
+	b, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		panic(err)
+	}
+	return strings.TrimSpace(string(b))
+})
 
 // countWords is the reference: it shares no code with the engine or the plugin, and goes about it another way.
 func countWords(t testing.TB, dir string) map[string]int {

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"flag"
-	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -20,7 +18,7 @@ func TestMainJobUnderPressure(t *testing.T) {
 	cfg := node.Config{ShuffleBytes: 64 << 10, TrimEntries: 4, Shards: 1, CollectInterval: 200 * time.Millisecond, PinTTL: 100 * time.Millisecond}
 	split := "200000"
 	if *mainjobFull {
-		dir = filepath.Join(runtime.GOROOT(), "src")
+		dir = goFiles("")
 		cfg.ShuffleBytes, cfg.TrimEntries = 1<<20, 100
 		split = "1000000"
 	}
