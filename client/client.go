@@ -136,8 +136,10 @@ func Hint(err error) string { return Detail(err).GetHint() }
 // IsNotFound tells whether what was named does not exist.
 func IsNotFound(err error) bool { return connect.CodeOf(err) == connect.CodeNotFound }
 
-// retry repeats fn while the node cannot be reached or asks to come back, with growing pauses, for up to a minute. fn must be safe to repeat.
-func retry(ctx context.Context, fn func() error) error {
+// retry repeats fn while the node asks to come back, with growing pauses, for up to a minute. fn must be safe to repeat.
+func retry(ctx context.Context, fn func() error) error { return retryWhile(ctx, temporary, fn) }
+
+func retryWhile(ctx context.Context, temporary func(error) bool, fn func() error) error {
 	pause := 100 * time.Millisecond
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -157,10 +159,16 @@ func retry(ctx context.Context, fn func() error) error {
 }
 
 func temporary(err error) bool {
-	var op *net.OpError
 	// Nobody listens: most likely a wrong address, which waiting does not mend.
-	if errors.As(err, &op) && op.Op == "dial" {
-		return false
-	}
+	return !refused(err) && away(err)
+}
+
+func refused(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// away tells that a node which was there does not answer now.
+func away(err error) bool {
 	return connect.CodeOf(err) == connect.CodeUnavailable || Reason(err) == "overloaded"
 }

@@ -33,16 +33,17 @@ func (c *Client) Submit(ctx context.Context, spec *wattlev1.JobSpec, key string)
 // Watch calls fn with a job now and whenever it has changed, until it is final, and returns it as it ended. It goes on when
 // the node restarts meanwhile. fn may be nil.
 func (c *Client) Watch(ctx context.Context, id string, fn func(*wattlev1.Job)) (job *wattlev1.Job, err error) {
+	again := temporary
 	for {
 		seen := false
-		err = retry(ctx, func() error {
+		err = retryWhile(ctx, again, func() error {
 			stream, err := c.Jobs.WatchJob(ctx, connect.NewRequest(&wattlev1.WatchJobRequest{Id: id}))
 			if err != nil {
 				return err
 			}
 			defer stream.Close()
 			for stream.Receive() {
-				seen = true
+				seen, again = true, away // it was there: it restarts
 				job = stream.Msg().Job
 				if fn != nil {
 					fn(job)

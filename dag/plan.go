@@ -8,7 +8,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
@@ -20,6 +23,7 @@ const (
 	MaxStages     = 1000
 	MaxTasks      = 1_000_000 // in one stage
 	MaxPartitions = 4096
+	MaxTime       = 365 * 24 * time.Hour // of timeouts and backoffs
 )
 
 // Resolver finds functions. ref is SERVICE[@VERSION|@ALIAS]/FUNCTION.
@@ -64,10 +68,11 @@ func (p *Planner) Plan(ctx context.Context, spec *wattlev1.JobSpec) (*storev1.Pl
 		return nil, invalid("no_stages", "the spec has no stages").Hint("a job needs at least one stage with a function")
 	}
 	if len(spec.Stages) > MaxStages {
-		return nil, invalid("too_many_stages", "%d stages: the limit is %d", len(spec.Stages), MaxStages)
+		return nil, invalid("too_many_stages", "%d stages: the limit is %d", len(spec.Stages), MaxStages).Hint("split the job")
 	}
-	if len(spec.Name) > 128 || !utf8.ValidString(spec.Name) {
-		return nil, invalid("bad_name", "the job's name is longer than 128 bytes or not UTF-8")
+	if len(spec.Name) > 128 || !utf8.ValidString(spec.Name) || strings.ContainsFunc(spec.Name, unicode.IsControl) {
+		return nil, invalid("bad_name", "%.160q cannot be the name of a job", spec.Name).
+			Hint("use up to 128 bytes of text without line ends and other control characters")
 	}
 	order, err := sortStages(spec.Stages)
 	if err != nil {
@@ -77,9 +82,9 @@ func (p *Planner) Plan(ctx context.Context, spec *wattlev1.JobSpec) (*storev1.Pl
 	for i, s := range order {
 		b.at[s.Name] = uint32(i)
 	}
-	plan := &storev1.Plan{Name: spec.Name, MaxParallel: spec.MaxParallel, Timeout: int64(spec.Timeout.AsDuration())}
-	if spec.Timeout.AsDuration() < 0 {
-		return nil, invalid("bad_timeout", "the job's timeout is negative")
+	plan := &storev1.Plan{Name: spec.Name, MaxParallel: spec.MaxParallel}
+	if plan.Timeout, err = span("bad_timeout", "the job's timeout", spec.Timeout); err != nil {
+		return nil, err
 	}
 	b.plan = plan
 	for _, s := range order {
@@ -96,6 +101,14 @@ func (p *Planner) Plan(ctx context.Context, spec *wattlev1.JobSpec) (*storev1.Pl
 		s.Result = !slices.ContainsFunc(plan.Stages, func(o *storev1.PlanStage) bool { return reads(o, uint32(i)) })
 	}
 	return plan, nil
+}
+
+// span checks a length of time. Much longer ones could not be added to a time any more.
+func span(reason, what string, d *durationpb.Duration) (int64, error) {
+	if t := d.AsDuration(); t < 0 || t > MaxTime {
+		return 0, invalid(reason, "%s is %s: want 0 to %s", what, t, MaxTime).Hint("leave it out for the default")
+	}
+	return int64(d.AsDuration()), nil
 }
 
 // inStage says which stage an error is about, keeping its kind.
@@ -145,7 +158,8 @@ func sortStages(stages []*wattlev1.StageSpec) ([]*wattlev1.StageSpec, error) {
 	byName := map[string]*wattlev1.StageSpec{}
 	for _, s := range stages {
 		if !stageName.MatchString(s.GetName()) {
-			return nil, invalid("bad_name", "%.80q is no name for a stage: want up to 64 letters, digits, '.', '_' and '-'", s.GetName())
+			return nil, invalid("bad_name", "%.80q is no name for a stage", s.GetName()).
+				Hint("use up to 64 letters, digits, '.', '_' and '-', beginning and ending with a letter or digit")
 		}
 		if byName[s.Name] != nil {
 			return nil, invalid("duplicate_stage", "two stages are named %s", s.Name).Hint("give each stage a name of its own")
@@ -204,13 +218,14 @@ type planning struct {
 }
 
 func (b *planning) stage(ctx context.Context, s *wattlev1.StageSpec) (*storev1.PlanStage, error) {
-	ps := &storev1.PlanStage{Name: s.Name, Timeout: int64(s.Timeout.AsDuration()), MaxParallel: s.MaxParallel, Params: s.Params}
-	if ps.Timeout < 0 {
-		return nil, invalid("bad_timeout", "the timeout is negative")
+	ps := &storev1.PlanStage{Name: s.Name, MaxParallel: s.MaxParallel, Params: s.Params}
+	var err error
+	if ps.Timeout, err = span("bad_timeout", "the timeout", s.Timeout); err != nil {
+		return nil, err
 	}
 	for k, v := range s.Params {
 		if !utf8.ValidString(k) || !utf8.ValidString(v) || len(k)+len(v) > 64<<10 {
-			return nil, invalid("bad_params", "parameter %.40q is not UTF-8 or longer than 64 KiB", k)
+			return nil, invalid("bad_params", "parameter %.40q is not UTF-8 or longer than 64 KiB", k).Hint("hand large values over as input")
 		}
 	}
 	for _, d := range dependencies(s) {
@@ -220,7 +235,6 @@ func (b *planning) stage(ctx context.Context, s *wattlev1.StageSpec) (*storev1.P
 	if from := inputStage(s); from != "" {
 		ps.From = b.at[from]
 	}
-	var err error
 	if ps.Retry, err = retry(s.Retry); err != nil {
 		return nil, err
 	}
@@ -240,10 +254,13 @@ func (b *planning) stage(ctx context.Context, s *wattlev1.StageSpec) (*storev1.P
 	return ps, b.input(ctx, s, ps)
 }
 
-func retry(r *wattlev1.RetryPolicy) (*storev1.Retry, error) {
-	p := &storev1.Retry{MaxAttempts: r.GetMaxAttempts(), Backoff: int64(r.GetBackoff().AsDuration()), MaxBackoff: int64(r.GetMaxBackoff().AsDuration()), Traps: r.GetRetryTraps()}
-	if p.Backoff < 0 || p.MaxBackoff < 0 {
-		return nil, invalid("bad_retry", "a backoff is negative")
+func retry(r *wattlev1.RetryPolicy) (p *storev1.Retry, err error) {
+	p = &storev1.Retry{MaxAttempts: r.GetMaxAttempts(), Traps: r.GetRetryTraps()}
+	if p.Backoff, err = span("bad_retry", "the backoff", r.GetBackoff()); err != nil {
+		return nil, err
+	}
+	if p.MaxBackoff, err = span("bad_retry", "the longest backoff", r.GetMaxBackoff()); err != nil {
+		return nil, err
 	}
 	if p.MaxAttempts == 0 {
 		p.MaxAttempts = 3
@@ -258,7 +275,7 @@ func retry(r *wattlev1.RetryPolicy) (*storev1.Retry, error) {
 }
 
 func wrongKind(ref string, kind wattlev1.FunctionKind, want string) *fault.Error {
-	return invalid("wrong_kind", "%s has kind %s: %s", ref, KindName(kind), want)
+	return invalid("wrong_kind", "%s has kind %s: %s", ref, KindName(kind), want).Hint("wattle service get shows the kinds of a service's functions")
 }
 
 // KindName returns the word for a kind of function: call, map, reduce or combine.

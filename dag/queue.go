@@ -2,6 +2,7 @@ package dag
 
 import (
 	"container/heap"
+	"maps"
 	"slices"
 	"time"
 )
@@ -17,7 +18,8 @@ type Queue struct {
 	alone   []Run
 	delayed delayed
 	running map[TaskID]Pick
-	solo    bool // what runs, runs alone
+	behind  map[TaskID]Run // newer attempts of tasks that still run in an older one
+	solo    bool           // what runs, runs alone
 }
 
 // Pick is one attempt handed out.
@@ -66,9 +68,15 @@ func (b *bitset) set(i uint32) {
 	(*b)[i/64] |= 1 << (i % 64)
 }
 
+func (b bitset) clear(i uint32) {
+	if b.has(i) {
+		b[i/64] &^= 1 << (i % 64)
+	}
+}
+
 // NewQueue returns an empty queue.
 func NewQueue() *Queue {
-	return &Queue{jobs: map[JobID]*jobQueue{}, running: map[TaskID]Pick{}}
+	return &Queue{jobs: map[JobID]*jobQueue{}, running: map[TaskID]Pick{}, behind: map[TaskID]Run{}}
 }
 
 // Add queues what a Run effect allows.
@@ -133,6 +141,16 @@ func (s *stageQueue) note(i uint32, m mark) {
 		s.later = map[uint32]mark{}
 	}
 	s.later[i] = m
+}
+
+// unnote takes a note back, if it is the last one.
+func (s *stageQueue) unnote(i uint32, m mark) {
+	if m == (mark{0, 1}) {
+		s.first.clear(i)
+	}
+	if s.later[i] == m {
+		delete(s.later, i)
+	}
 }
 
 func (q *Queue) enter(j *jobQueue) {
@@ -206,7 +224,15 @@ func (q *Queue) hand(j *jobQueue, r Run, index uint32) (Pick, bool) {
 	s := j.stage(r.Task.Stage)
 	m := mark{r.Generation, r.Attempt}
 	id := TaskID{r.Task.Job, r.Task.Stage, index}
-	if _, busy := q.running[id]; busy || s.seen(index, m) {
+	if s.seen(index, m) {
+		return Pick{}, false
+	}
+	if _, busy := q.running[id]; busy {
+		// The attempt that runs counts no more, but it is not over yet: the next one waits for it.
+		r.Task, r.Count = id, 1
+		if old, ok := q.behind[id]; !ok || !(mark{old.Generation, old.Attempt}).covers(m) {
+			q.behind[id] = r
+		}
 		return Pick{}, false
 	}
 	s.note(index, m)
@@ -228,6 +254,16 @@ func (q *Queue) Started(p Pick, attempt uint32) {
 	}
 }
 
+// Undo gives back an attempt that was handed out and did not begin. Told of it again, Next hands it out again.
+func (q *Queue) Undo(p Pick) {
+	if j := q.jobs[p.Task.Job]; j != nil {
+		if s := j.stages[p.Task.Stage]; s != nil {
+			s.unnote(p.Task.Index, mark{p.Generation, p.Attempt})
+		}
+	}
+	q.Done(p.Task)
+}
+
 // Done says that an attempt handed out has ended, however it did.
 func (q *Queue) Done(id TaskID) {
 	p, ok := q.running[id]
@@ -246,6 +282,10 @@ func (q *Queue) Done(id TaskID) {
 			return
 		}
 		q.enter(j)
+	}
+	if r, ok := q.behind[id]; ok {
+		delete(q.behind, id)
+		q.add(r)
 	}
 }
 
@@ -304,6 +344,7 @@ func (q *Queue) dropWaiting(match func(Run) bool) {
 	q.alone = slices.DeleteFunc(q.alone, match)
 	q.delayed = slices.DeleteFunc(q.delayed, match)
 	heap.Init(&q.delayed)
+	maps.DeleteFunc(q.behind, func(_ TaskID, r Run) bool { return match(r) })
 }
 
 // Running returns how many attempts of a stage are handed out.

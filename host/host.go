@@ -80,6 +80,9 @@ func New(ctx context.Context, c Config) (*Host, error) {
 	return h, nil
 }
 
+// Limits answers what holds where a call sets no limit.
+func (h *Host) Limits() Limits { return h.config.Defaults }
+
 // Close refuses further calls, waits for the running ones, and frees what was compiled. When ctx ends first it
 // answers ctx's error and may be called again.
 func (h *Host) Close(ctx context.Context) error {

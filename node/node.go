@@ -6,6 +6,7 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -36,7 +37,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"crypto/rand"
 	mathrand "math/rand/v2"
 )
 

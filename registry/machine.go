@@ -391,6 +391,7 @@ func (c *change) deleteAlias(name, alias string) *fault.Error {
 	}
 	if _, ok := rec.Service.Aliases[alias]; !ok {
 		return fault.New(fault.NotFound, "unknown_alias", "%s has no alias %.80q", name, alias).
+			Hint("its aliases: %s", cmp.Or(listed(slices.Sorted(maps.Keys(rec.Service.Aliases))), "none")).
 			With("service", name).With("alias", alias)
 	}
 	delete(rec.Service.Aliases, alias)

@@ -87,9 +87,14 @@ func (a *appender) trim(b *store.Batch) {
 	a.entries, a.bytes = 0, 0
 	durable := a.readDurable()
 	flush := false
+	total := int64(0)
+	for _, g := range a.e.groups {
+		total += g.log.bytes
+	}
 	for _, g := range a.e.groups {
 		long := g.log.last-g.log.head.Index > a.e.cfg.TrimEntries || g.log.bytes > a.e.cfg.TrimBytes
-		if !long {
+		// Many logs that are not long are too much together.
+		if !long && (total <= maxLogBytes || g.log.bytes == 0) {
 			continue
 		}
 		if d := durable[g.id]; d > g.log.head.Index {
@@ -97,12 +102,15 @@ func (a *appender) trim(b *store.Batch) {
 			must(g.log.trim(b, d))
 		}
 		// Still long: what it holds was applied but not flushed.
-		flush = flush || g.log.last-g.log.head.Index > a.e.cfg.TrimEntries/2 || g.log.bytes > a.e.cfg.TrimBytes/2
+		flush = flush || total > maxLogBytes || g.log.last-g.log.head.Index > a.e.cfg.TrimEntries/2 || g.log.bytes > a.e.cfg.TrimBytes/2
 	}
 	if flush {
 		must(a.e.cfg.Store.State.AsyncFlush())
 	}
 }
+
+// maxLogBytes bounds the entries of all shards together, which are kept in memory, loosely.
+const maxLogBytes = 64 << 20
 
 func (a *appender) readDurable() map[ID]uint64 {
 	durable := map[ID]uint64{}

@@ -28,7 +28,10 @@ func (a *app) service() *cobra.Command {
 				return a.print(res.Msg, func(w io.Writer) {
 					table(w, "SERVICE\tVERSIONS\tALIASES\tFUNCTIONS", func(row func(...any)) {
 						for _, s := range res.Msg.Services {
-							newest := s.Versions[len(s.Versions)-1]
+							var newest *wattlev1.Version // none where all were removed
+							if n := len(s.Versions); n > 0 {
+								newest = s.Versions[n-1]
+							}
 							row(s.Name, len(s.Versions), aliases(s), functions(newest))
 						}
 					})
@@ -108,7 +111,7 @@ func aliases(s *wattlev1.Service) string {
 
 func functions(v *wattlev1.Version) string {
 	var out []string
-	for _, f := range v.Functions {
+	for _, f := range v.GetFunctions() {
 		out = append(out, f.Name)
 	}
 	return strings.Join(out, ",")

@@ -34,7 +34,7 @@ func NewInputs(dirs []string) (*Inputs, error) {
 			return nil, fault.New(fault.Invalid, "bad_allow_dir", "--allow-dir %s: %w", d, err).Hint("give a directory that exists")
 		}
 		if st, err := os.Stat(real); err != nil || !st.IsDir() {
-			return nil, fault.New(fault.Invalid, "bad_allow_dir", "--allow-dir %s is not a directory", d)
+			return nil, fault.New(fault.Invalid, "bad_allow_dir", "--allow-dir %s is not a directory", d).Hint("give the directory it is in")
 		}
 		in.allowed = append(in.allowed, real)
 	}
@@ -80,7 +80,7 @@ func (in *Inputs) check(path string) (string, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return "", fault.New(fault.NotFound, "unknown_dir", "%s does not exist on this node", path).Hint("check the path")
 		}
-		return "", fault.New(fault.Invalid, "unreadable_input", "%s cannot be read: %w", path, err)
+		return "", fault.New(fault.Invalid, "unreadable_input", "%s cannot be read: %w", path, err).Hint("let the user the node runs as read it")
 	case err != nil || !in.allows(real):
 		return "", in.notAllowed(path)
 	}
@@ -110,7 +110,8 @@ func (in *Inputs) List(ctx context.Context, dir, glob string) ([]dag.File, error
 	var files []dag.File
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return fault.New(fault.Invalid, "unreadable_input", "%s cannot be read: %w", path, err)
+			return fault.New(fault.Invalid, "unreadable_input", "%s cannot be read: %w", path, err).
+				Hint("let the user the node runs as read it, or choose a glob that leaves it out")
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -133,7 +134,8 @@ func (in *Inputs) List(ctx context.Context, dir, glob string) ([]dag.File, error
 		real := path
 		if d.Type()&fs.ModeSymlink != 0 {
 			if real, err = filepath.EvalSymlinks(path); err != nil {
-				return fault.New(fault.Invalid, "unreadable_input", "%s cannot be read: %w", path, err)
+				return fault.New(fault.Invalid, "unreadable_input", "%s cannot be read: %w", path, err).
+					Hint("remove the link, or choose a glob that leaves it out")
 			}
 			if !in.allows(real) {
 				return in.notAllowed(path)
@@ -163,7 +165,14 @@ type openPart struct {
 func (in *Inputs) open(p *storev1.FilePart) (_ *openPart, err error) {
 	real, err := in.check(p.Path)
 	if err != nil {
+		if fault.KindOf(err) == fault.NotFound {
+			return nil, changed(p, "it is gone")
+		}
 		return nil, err
+	}
+	// Before it is opened: opening a pipe would wait for somebody to write to it.
+	if st, err := os.Lstat(real); err == nil && !st.Mode().IsRegular() {
+		return nil, changed(p, "it is not a regular file any more")
 	}
 	f, err := os.Open(real)
 	if err != nil {

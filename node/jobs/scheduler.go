@@ -187,8 +187,19 @@ func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
 		if !record || s.record(ctx, a) {
 			return a, nil
 		}
-		s.drop(a)
+		s.undo(a)
 	}
+}
+
+// undo gives back an attempt whose start was refused. Its task may wait for its inputs or for its job to be resumed, and is
+// told of again then, at the same attempt.
+func (s *Scheduler) undo(a *Attempt) {
+	a.cancel(nil)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.running, a.Task)
+	s.queue.Undo(a.Pick)
+	s.poke()
 }
 
 // pick waits for an attempt and tells whether its start has to be recorded.

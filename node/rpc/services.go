@@ -45,7 +45,7 @@ type registryHandler struct{ s Services }
 func parseDigest(s string) (digest.Digest, error) {
 	d, err := digest.Parse(s)
 	if err != nil {
-		return d, fault.New(fault.Invalid, "bad_digest", "%w", err)
+		return d, fault.New(fault.Invalid, "bad_digest", "%w", err).Hint("write sha256- and 64 hex digits")
 	}
 	return d, nil
 }
@@ -58,7 +58,8 @@ func (h *registryHandler) StartUpload(_ context.Context, r *connect.Request[watt
 	chunks := make([]digest.Digest, len(r.Msg.Chunks))
 	for i, c := range r.Msg.Chunks {
 		if len(c) != digest.Size {
-			return nil, fault.New(fault.Invalid, "bad_digest", "chunk %d: a digest has %d bytes, not %d", i, digest.Size, len(c))
+			return nil, fault.New(fault.Invalid, "bad_digest", "chunk %d: a digest has %d bytes, not %d", i, digest.Size, len(c)).
+				Hint("send the SHA-256 of each 1 MiB of the module, as it is")
 		}
 		chunks[i] = digest.Digest(c)
 	}
@@ -142,7 +143,7 @@ type invokeHandler struct{ s Services }
 
 func (h *invokeHandler) Invoke(ctx context.Context, r *connect.Request[wattlev1.InvokeRequest]) (*connect.Response[wattlev1.InvokeResponse], error) {
 	if r.Msg.Timeout.AsDuration() < 0 {
-		return nil, fault.New(fault.Invalid, "bad_timeout", "the timeout is negative")
+		return nil, fault.New(fault.Invalid, "bad_timeout", "the timeout is negative").Hint("leave it out for the function's own")
 	}
 	res, err := h.s.Invoke(ctx, Invocation{
 		Service: r.Msg.Service, Version: r.Msg.Version, Function: r.Msg.Function, Payload: r.Msg.Payload, Timeout: r.Msg.Timeout.AsDuration(),

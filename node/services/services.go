@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -45,8 +46,10 @@ type Services struct {
 	MaxModule int64
 }
 
-var _ rpc.Services = (*Services)(nil)
-var _ dag.Resolver = (*Services)(nil)
+var (
+	_ rpc.Services = (*Services)(nil)
+	_ dag.Resolver = (*Services)(nil)
+)
 
 // StartUpload announces a module.
 func (s *Services) StartUpload(d digest.Digest, size int64, chunks []digest.Digest) ([]int, error) {
@@ -54,12 +57,21 @@ func (s *Services) StartUpload(d digest.Digest, size int64, chunks []digest.Dige
 		return nil, fault.New(fault.Invalid, "module_too_large", "the module has %d bytes; the limit is %d", size, s.MaxModule).
 			Hint("strip it of debugging information, or split the service")
 	}
-	return s.Blobs.StartUpload(d, size, chunks)
+	missing, err := s.Blobs.StartUpload(d, size, chunks)
+	return missing, hint(err, "bad_upload", "announce the digest of the whole, its size, and the SHA-256 of each 1 MiB of it")
+}
+
+// hint says what to do about an error that does not say so itself.
+func hint(err error, reason, help string) error {
+	if e := fault.As(err); e != nil && e.Reason == reason && e.Help == "" {
+		return e.Hint("%s", help)
+	}
+	return err
 }
 
 // UploadChunk stores a chunk of an announced module.
 func (s *Services) UploadChunk(d digest.Digest, index int, data []byte) error {
-	return s.Blobs.PutChunk(d, index, data)
+	return hint(s.Blobs.PutChunk(d, index, data), "bad_chunk", "send the bytes that were announced, or start the upload again with others")
 }
 
 // CreateVersion checks an uploaded module and publishes it.
@@ -69,7 +81,7 @@ func (s *Services) CreateVersion(ctx context.Context, req *wattlev1.CreateVersio
 	}
 	d, err := digest.Parse(req.Digest)
 	if err != nil {
-		return nil, false, fault.New(fault.Invalid, "bad_digest", "%w", err)
+		return nil, false, fault.New(fault.Invalid, "bad_digest", "%w", err).Hint("write sha256- and 64 hex digits")
 	}
 	if err := s.Blobs.FinishUpload(ctx, d); err != nil {
 		return nil, false, err
@@ -87,7 +99,8 @@ func (s *Services) CreateVersion(ctx context.Context, req *wattlev1.CreateVersio
 	})
 	for name := range req.FunctionLimits {
 		if !lo.ContainsBy(functions, func(f *wattlev1.Function) bool { return f.Name == name }) {
-			return nil, false, fault.New(fault.Invalid, "unknown_function", "limits for function %q, which the module does not have", name)
+			return nil, false, fault.New(fault.Invalid, "unknown_function", "limits for function %q, which the module does not have", name).
+				Hint("it has %s", strings.Join(lo.Map(functions, func(f *wattlev1.Function, _ int) string { return f.Name }), ", "))
 		}
 	}
 	res, err := s.change(ctx, &storev1.RegistryCommand{Change: &storev1.RegistryCommand_CreateVersion{CreateVersion: &storev1.CreateVersion{
@@ -186,7 +199,8 @@ func (s *Services) resolve(ref registry.Ref) (*wattlev1.Version, *wattlev1.Funct
 			return v, f, nil
 		}
 	}
-	return nil, nil, fault.New(fault.NotFound, "unknown_function", "%s@%d has no function %q", v.Service, v.Number, ref.Function)
+	return nil, nil, fault.New(fault.Invalid, "no_function", "the request names no function of %s@%d", v.Service, v.Number).
+		Hint("wattle service get %s lists them", v.Service)
 }
 
 // ResolveFunction implements dag.Resolver.
@@ -224,8 +238,8 @@ func (s *Services) Invoke(ctx context.Context, in rpc.Invocation) (_ *wattlev1.I
 		return nil, err
 	}
 	defer m.Release()
-	limits := jobs.Limits(registry.LimitsFor(v, f.Name))
-	if in.Timeout > 0 && (limits.Timeout == 0 || in.Timeout < limits.Timeout) {
+	limits := jobs.Limits(registry.LimitsFor(v, f.Name)).Or(s.Host.Limits())
+	if in.Timeout > 0 && in.Timeout < limits.Timeout {
 		limits.Timeout = in.Timeout
 	}
 	out := buffers.Get().(*bytes.Buffer)
