@@ -81,6 +81,7 @@ func (a *applier) turn(ms []storageMessage) {
 		last := m.m.Entries[len(m.m.Entries)-1]
 		g.mu.Lock()
 		g.applied.Store(last.GetIndex())
+		g.caughtUp.Store(last.GetTerm())
 		g.wakeReads()
 		g.mu.Unlock()
 		lead := g.leadTerm.Load()

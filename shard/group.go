@@ -25,6 +25,7 @@ type group struct {
 	term     atomic.Uint64
 	leadTerm atomic.Uint64 // the term this replica leads, or zero; set by the loop
 	applied  atomic.Uint64 // set by the applier
+	caughtUp atomic.Uint64 // set by the applier: the term of what it applied last
 	hasLead  bool          // the loop's own: the shard has had a leader since the start
 	lastTime int64         // the loop's own: the newest time it stamped
 	resumed  uint64        // the applier's own: the term for which the sink was told to lead
@@ -160,13 +161,15 @@ func (g *group) propose() {
 // ask turns the queued reads into one question to the quorum.
 func (g *group) ask() {
 	g.mu.Lock()
-	reads := g.reads
-	if len(reads) == 0 || g.leadTerm.Load() == 0 && !g.hasLead {
+	reads, lead := g.reads, g.leadTerm.Load()
+	// A new leader knows what was acknowledged before its term only once an entry of its own is committed. raft waits for
+	// that itself, but not where there is a single voter.
+	if len(reads) == 0 || lead == 0 && !g.hasLead || lead != 0 && g.caughtUp.Load() != lead {
 		g.mu.Unlock()
 		return
 	}
 	g.reads = nil
-	if g.leadTerm.Load() == 0 {
+	if lead == 0 {
 		g.mu.Unlock()
 		for _, r := range reads {
 			r <- errNotLeader(g.id)

@@ -110,6 +110,9 @@ func openLog(db *store.DB, id ID, applied uint64) (*log, error) {
 	if floor > l.last {
 		return nil, damaged(what, fmt.Errorf("the state store stands at entry %d, the log ends at %d", floor, l.last))
 	}
+	if c := l.hard.GetCommit(); c > l.last {
+		return nil, damaged(what, fmt.Errorf("entries up to %d were committed, it ends at %d", c, l.last))
+	}
 	if l.hard.GetCommit() < floor || l.hard.GetTerm() < l.head.Term {
 		l.hard = &raftpb.HardState{
 			Term: proto.Uint64(max(l.hard.GetTerm(), l.head.Term)), Vote: proto.Uint64(l.hard.GetVote()), Commit: &floor,
