@@ -16,22 +16,30 @@ const writeCategory = vfs.WriteCategoryUnspecified
 
 // DB is one of the two ordered maps of a Store.
 type DB struct {
-	p *pebble.DB
+	p   *pebble.DB
+	dir string
 }
 
 type dbOptions struct {
 	cache int64
-	wal   bool
+	wal   string // the file that lists the write-ahead logs; empty for a database without
 	fatal func(error)
 }
 
 func openDB(fs FS, dir string, o dbOptions) (*DB, error) {
+	if err := verifyDB(fs, dir); err != nil {
+		return nil, err
+	}
+	under, err := openDBFS(fs, dir, o.wal)
+	if err != nil {
+		return nil, err
+	}
 	p, err := pebble.Open(dir, &pebble.Options{
-		FS:        fs,
+		FS:        under,
 		CacheSize: o.cache,
 		// Newer than the first format in which a write-ahead log tells a torn tail from damage in its middle.
 		FormatMajorVersion:          pebble.FormatNewest,
-		DisableWAL:                  !o.wal,
+		DisableWAL:                  o.wal == "",
 		MemTableSize:                32 << 20,
 		MemTableStopWritesThreshold: 4,
 		// Merges run beside the work of the node, so one at a time.
@@ -41,7 +49,7 @@ func openDB(fs FS, dir string, o dbOptions) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &DB{p: p}, nil
+	return &DB{p: p, dir: dir}, nil
 }
 
 func (db *DB) close() error {

@@ -5,6 +5,7 @@
 //
 //	FORMAT    one line, "wattle data N": the layout's version; a newer one than Format is refused
 //	LOCK      held while a node uses the directory
+//	WAL       names the files NUMBER.log in log/ that must be there
 //	log/      the log of every shard: a write is durable when a synced Commit returns
 //	state/    the state of every shard: has no write-ahead log; what a crash takes is replayed from log/
 //	blobs/    content-addressed bytes, see store/blob

@@ -17,6 +17,9 @@ const Format = 1
 
 const formatPrefix = "wattle data "
 
+// walList is the file that names the logs of the log database.
+const walList = "WAL"
+
 // Options tune a Store. The zero value is usable but for Dir.
 type Options struct {
 	// FS is the file system; OS by default.
@@ -75,7 +78,7 @@ func Open(opts Options) (_ *Store, err error) {
 	if err := s.checkFormat(); err != nil {
 		return nil, err
 	}
-	if s.Log, err = openDB(s.FS, s.FS.PathJoin(s.Dir, "log"), dbOptions{cache: opts.LogCache, wal: true, fatal: opts.Fatal}); err != nil {
+	if s.Log, err = openDB(s.FS, s.FS.PathJoin(s.Dir, "log"), dbOptions{cache: opts.LogCache, wal: s.FS.PathJoin(s.Dir, walList), fatal: opts.Fatal}); err != nil {
 		return nil, err
 	}
 	if s.State, err = openDB(s.FS, s.FS.PathJoin(s.Dir, "state"), dbOptions{cache: opts.StateCache, fatal: opts.Fatal}); err != nil {
@@ -165,19 +168,11 @@ func (s *Store) writeFormat(name string) error {
 		return fault.New(fault.Corrupt, "damaged_store", "%s is missing although %s holds a log", name, s.Dir).
 			Hint("restore the directory from a copy, or start with an empty one")
 	}
-	tmp := name + ".tmp"
-	f, err := s.FS.Create(tmp, writeCategory)
-	if err != nil {
+	// Before the format, so that it is there wherever a format is.
+	if err := replaceFile(s.FS, s.FS.PathJoin(s.Dir, walList), ""); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(f, "%s%d\n", formatPrefix, Format)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := s.FS.Rename(tmp, name); err != nil {
-		return err
-	}
-	return syncDir(s.FS, s.Dir)
+	return replaceFile(s.FS, name, fmt.Sprintf("%s%d\n", formatPrefix, Format))
 }
 
 // explain turns what the operating system and Pebble say into something a person can act on.
