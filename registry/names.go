@@ -101,7 +101,8 @@ func parseVersion(s string) (string, error) {
 	if digitsForm.MatchString(s) {
 		n, err := strconv.ParseUint(s, 10, 64)
 		if err != nil || n == 0 || n > maxNumber {
-			return "", invalid("bad_version", "%.80q is not the number of a version: they count from 1", s)
+			return "", invalid("bad_version", "%.80q is not the number of a version: they count from 1", s).
+				Hint("leave it out for what the service serves by default")
 		}
 		return strconv.FormatUint(n, 10), nil
 	}

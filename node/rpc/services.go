@@ -166,6 +166,12 @@ func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeHTTP(w, errStarting)
 		return
 	}
+	// The function would get the compressed bytes and take them for its input.
+	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		w.Header().Set("Accept-Encoding", "identity")
+		http.Error(w, "the body has the Content-Encoding "+e+"; send it as it is", http.StatusUnsupportedMediaType)
+		return
+	}
 	in := Invocation{Service: r.PathValue("service"), Function: r.PathValue("function")}
 	for i := range in.Service {
 		if in.Service[i] == '@' {
