@@ -106,9 +106,10 @@ func verifyDB(fs FS, dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range append(names, currentManifest(names)) {
+	manifest := currentManifest(names)
+	for _, name := range names {
 		n, isLog := logNumber(name)
-		if !isLog && (name == "" || name != currentManifest(names)) {
+		if !isLog && name != manifest {
 			continue
 		}
 		b, err := readFile(fs, fs.PathJoin(dir, name))
