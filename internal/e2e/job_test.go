@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -150,6 +151,8 @@ func TestWordCount(t *testing.T) {
 	}
 }
 
+var csvRows = flag.Int("csv.rows", 60_000, "rows of the CSV files that are added up")
+
 // A file that is cut into byte ranges loses and doubles no line, wherever the cuts fall.
 func TestCSVTotals(t *testing.T) {
 	t.Parallel()
@@ -160,7 +163,7 @@ func TestCSVTotals(t *testing.T) {
 	for f := range 3 {
 		var b strings.Builder
 		b.WriteString("id,region,amount\n")
-		for i := range 20_000 {
+		for i := range *csvRows / 3 {
 			r := regions[rng.IntN(len(regions))]
 			cents := rng.Int64N(2_000_000) - 1_000_000
 			want[r] += cents
@@ -181,12 +184,12 @@ stages:
   - name: read
     function: csvtotal/map
     combiner: csvtotal/sum
-    files: {dir: "${dir}", glob: "*.csv", header_lines: 1, split_bytes: 10007}
+    files: {dir: "${dir}", glob: "*.csv", header_lines: 1, split_bytes: "${split}"}
     params: {sum: amount, by: region}
   - name: total
     function: csvtotal/reduce
     reduce: read
-`, map[string]string{"dir": dir}).Id)
+`, map[string]string{"dir": dir, "split": fmt.Sprint(max(*csvRows/6, 997))}).Id)
 		got := map[string]string{}
 		err := n.Records(t.Context(), job.Id, "", func(k, v []byte) error { got[string(k)] = string(v); return nil })
 		if err != nil {
