@@ -23,6 +23,7 @@ func newServer(h http.Handler) *http.Server {
 func (n *Node) serve(ctx context.Context) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	defer n.stop()
 	n.server.BaseContext = func(net.Listener) context.Context { return base }
 	done := make(chan error, 1)
 	go func() { done <- n.server.Serve(n.listener) }()
@@ -36,9 +37,7 @@ func (n *Node) serve(ctx context.Context) error {
 	n.isReady.Store(false)
 	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
 	defer stop()
-	// Watches end only when they are told to.
-	defer context.AfterFunc(grace, cancel)()
-	time.AfterFunc(stopGrace/10, cancel)
+	n.stop()
 	if err := n.server.Shutdown(grace); err != nil {
 		n.server.Close()
 	}

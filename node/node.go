@@ -117,6 +117,8 @@ type Node struct {
 	metrics   *metrics
 	server    *http.Server
 	isReady   atomic.Bool
+	stopping  context.Context // done when no new requests are taken
+	stop      context.CancelFunc
 	ready     chan struct{}
 	caughtUp  chan struct{}
 }
@@ -130,6 +132,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 			n.close()
 		}
 	}()
+	n.stopping, n.stop = context.WithCancel(context.WithoutCancel(ctx))
 	inputs, err := jobs.NewInputs(cfg.AllowDirs)
 	if err != nil {
 		return nil, err
@@ -175,7 +178,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle,
 	})
 	handler, err := rpc.Handler(rpc.Config{
-		Services: svc, Jobs: n.jobs, Node: info{n}, Metrics: n.metrics.handler(), Ready: n.isReady.Load, Hosts: cfg.Hosts, Origins: cfg.Origins,
+		Stopping: n.stopping, Services: svc, Jobs: n.jobs, Node: info{n}, Metrics: n.metrics.handler(), Ready: n.isReady.Load, Hosts: cfg.Hosts, Origins: cfg.Origins,
 	})
 	if err != nil {
 		return nil, err

@@ -16,8 +16,8 @@ import (
 type storageMessage struct {
 	g *group
 	m *raftpb.Message
-	// For the applier only, without m: the group stopped leading, or its effects are wanted again.
-	yield, resume bool
+	// For the applier only, without m: the group stopped leading.
+	yield bool
 }
 
 // appender is the only one to write the log store: what all groups have to append becomes one batch with one sync.

@@ -67,15 +67,9 @@ func (a *applier) turn(ms []storageMessage) {
 	var replies []inMessage
 	for i, m := range ms {
 		g := m.g
-		switch {
-		case m.yield:
+		if m.yield {
 			g.resumed = 0
 			a.e.cfg.Sink.Yield(g.id)
-			continue
-		case m.resume:
-			if t := g.leadTerm.Load(); t != 0 && g.resumed == t {
-				a.lead(g, t)
-			}
 			continue
 		}
 		last := m.m.Entries[len(m.m.Entries)-1]

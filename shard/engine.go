@@ -251,13 +251,6 @@ func (e *Engine) Step(id ID, m *raftpb.Message) {
 	}
 }
 
-// Resume derives the effects of the shards this replica leads anew and hands them to the sink, as after an election.
-func (e *Engine) Resume() {
-	for _, g := range e.groups {
-		e.applier.inbox.put(storageMessage{g: g, resume: true})
-	}
-}
-
 // Status is one replica's view of its shard.
 type Status struct {
 	ID      ID

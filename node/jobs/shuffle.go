@@ -7,9 +7,11 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/wattlehq/wattle/dag"
 	"github.com/wattlehq/wattle/dag/shuffle"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	"github.com/wattlehq/wattle/host"
+	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/store/blob"
 )
 
@@ -113,6 +115,7 @@ func (t *task) count(s shuffle.Stats) {
 // groups opens the task's partition in all map outputs and merges them.
 func (t *task) groups() (io.Reader, error) {
 	var segments []io.Reader
+	var from []dag.Input
 	for _, in := range t.work.Inputs {
 		r, size, err := t.output(in)
 		if err != nil {
@@ -122,19 +125,29 @@ func (t *task) groups() (io.Reader, error) {
 		if err != nil {
 			return nil, t.lost(in, err)
 		}
+		if int(t.a.Task.Index) >= len(index.Segments) {
+			return nil, t.lost(in, fault.New(fault.Corrupt, "damaged_output", "a map output has %d partitions, not %d", len(index.Segments), t.a.Task.Index+1))
+		}
+		// Reading nothing would still verify the chunk it lies in.
+		if index.Segments[t.a.Task.Index].Records == 0 {
+			continue
+		}
 		off, n := index.Segment(t.a.Task.Index)
+		from = append(from, in)
 		segments = append(segments, io.NewSectionReader(r, off, n))
 	}
 	m := shuffle.Merge(t.ctx, segments, shuffle.MergeConfig{FS: t.FS, Dir: t.scratchDir("reduce")})
 	t.closers = append(t.closers, m.Close)
 	t.Counters.Merges.Add(1)
-	return &mergeReader{t: t, m: m}, nil
+	return &mergeReader{t: t, m: m, from: from}, nil
 }
 
 // mergeReader tells from a merge's error which task's output is to be made again.
 type mergeReader struct {
 	t *task
 	m *shuffle.Merged
+	// from are the tasks whose segments are merged.
+	from []dag.Input
 }
 
 func (r *mergeReader) Read(p []byte) (int, error) {
@@ -143,7 +156,7 @@ func (r *mergeReader) Read(p []byte) (int, error) {
 	if errors.As(err, &bad) {
 		var lost *lostInput
 		if !errors.As(err, &lost) {
-			err = r.t.lost(r.t.work.Inputs[bad.Input], err)
+			err = r.t.lost(r.from[bad.Input], err)
 		}
 	}
 	return n, err

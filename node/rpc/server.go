@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -31,6 +32,8 @@ type Config struct {
 	Metrics http.Handler
 	// Ready tells whether the node takes requests.
 	Ready func() bool
+	// Stopping is done when the node stops: then streams end that would go on for ever.
+	Stopping context.Context
 	// Hosts are further names under which clients may call the node. Addresses and localhost are always right.
 	Hosts []string
 	// Origins are web pages that may call the node: "https://example.org". None by default.
@@ -41,7 +44,7 @@ type Config struct {
 func Handler(c Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	opts := []connect.HandlerOption{
-		connect.WithInterceptors(translate{}, ready(c.Ready)),
+		connect.WithInterceptors(translate{}, &gate{ready: c.Ready, stopping: c.Stopping}),
 		connect.WithReadMaxBytes(MaxRequest),
 		connect.WithRecover(recovered),
 	}
@@ -131,30 +134,39 @@ func recovered(_ context.Context, spec connect.Spec, _ http.Header, p any) error
 
 var errStarting = fault.New(fault.Unavailable, "not_ready", "the node is starting or stopping").Hint("try again in a moment")
 
-// ready answers "unavailable" for as long as the node is not ready.
-func ready(is func() bool) connect.Interceptor { return &readyInterceptor{is} }
+// gate answers "unavailable" for as long as the node is not ready, and ends streams when it stops, so that their clients look for
+// another node or wait for this one.
+type gate struct {
+	ready    func() bool
+	stopping context.Context
+}
 
-type readyInterceptor struct{ is func() bool }
-
-func (i *readyInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		if !i.is() {
+		if !g.ready() {
 			return nil, errStarting
 		}
 		return next(ctx, req)
 	}
 }
 
-func (i *readyInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+func (g *gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return next
 }
 
-func (i *readyInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+func (g *gate) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		if !i.is() {
+		if !g.ready() {
 			return errStarting
 		}
-		return next(ctx, conn)
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(g.stopping, cancel)()
+		err := next(ctx, conn)
+		if g.stopping.Err() != nil && errors.Is(err, context.Canceled) {
+			return errStarting
+		}
+		return err
 	}
 }
 
