@@ -9,9 +9,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"connectrpc.com/connect"
@@ -170,5 +172,8 @@ func refused(err error) bool {
 
 // away tells that a node which was there does not answer now.
 func away(err error) bool {
-	return connect.CodeOf(err) == connect.CodeUnavailable || Reason(err) == "overloaded"
+	// A connection that breaks is to Connect sometimes a request that was canceled.
+	var op *net.OpError
+	broke := errors.As(err, &op) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrUnexpectedEOF)
+	return broke || connect.CodeOf(err) == connect.CodeUnavailable || Reason(err) == "overloaded"
 }

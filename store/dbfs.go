@@ -44,19 +44,25 @@ func openDBFS(fs FS, dir, list string) (*dbFS, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name := range strings.Lines(string(b)) {
-		name, whole := strings.CutSuffix(name, "\n")
-		if _, ok := logNumber(name); !ok || !whole {
-			return nil, fault.New(fault.Corrupt, "damaged_store", "%s does not say which log files there are: %.20q", list, name).
-				Hint("check the disk, then restore the data directory from a copy; nothing in it was changed")
-		}
+	names, whole := strings.CutPrefix(string(b), listHead)
+	names, ended := strings.CutSuffix(names, listEnd)
+	for name := range strings.Lines(names) {
+		name = strings.TrimSuffix(name, "\n")
+		_, ok := logNumber(name)
+		whole = whole && ok
+		d.logs = append(d.logs, name)
+	}
+	if !whole || !ended {
+		return nil, fault.New(fault.Corrupt, "damaged_store", "%s does not say which log files there are: %.20q", list, b).
+			Hint("check the disk, then restore the data directory from a copy; nothing in it was changed")
+	}
+	for _, name := range d.logs {
 		if _, err := fs.Stat(fs.PathJoin(dir, name)); errors.Is(err, os.ErrNotExist) {
 			return nil, fault.New(fault.Corrupt, "damaged_store", "%s is missing", fs.PathJoin(dir, name)).
 				Hint("restore the data directory from a copy; nothing in it was changed")
 		} else if err != nil {
 			return nil, err
 		}
-		d.logs = append(d.logs, name)
 	}
 	return d, nil
 }
@@ -149,11 +155,16 @@ func (d *dbFS) write(logs []string) error {
 	return nil
 }
 
+// The list of logs is whole only with both: a file that lost its content must not read as a list of none.
+const listHead, listEnd = "write-ahead logs:\n", "end\n"
+
 func list(logs []string) string {
 	var b strings.Builder
+	b.WriteString(listHead)
 	for _, l := range logs {
 		fmt.Fprintln(&b, l)
 	}
+	b.WriteString(listEnd)
 	return b.String()
 }
 

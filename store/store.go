@@ -169,7 +169,7 @@ func (s *Store) writeFormat(name string) error {
 			Hint("restore the directory from a copy, or start with an empty one")
 	}
 	// Before the format, so that it is there wherever a format is.
-	if err := replaceFile(s.FS, s.FS.PathJoin(s.Dir, walList), ""); err != nil {
+	if err := replaceFile(s.FS, s.FS.PathJoin(s.Dir, walList), list(nil)); err != nil {
 		return err
 	}
 	return replaceFile(s.FS, name, fmt.Sprintf("%s%d\n", formatPrefix, Format))
