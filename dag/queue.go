@@ -143,13 +143,12 @@ func (s *stageQueue) note(i uint32, m mark) {
 	s.later[i] = m
 }
 
-// unnote takes a note back, if it is the last one.
+// unnote takes a note back: attempts before it stay noted.
 func (s *stageQueue) unnote(i uint32, m mark) {
 	if m == (mark{0, 1}) {
 		s.first.clear(i)
-	}
-	if s.later[i] == m {
-		delete(s.later, i)
+	} else if s.later[i] == m {
+		s.later[i] = mark{m.generation, m.attempt - 1}
 	}
 }
 
@@ -171,10 +170,11 @@ func (q *Queue) Next(now time.Time) (Pick, bool) {
 		return Pick{}, false
 	}
 	for len(q.alone) > 0 {
-		if len(q.running) > 0 {
+		r := q.alone[0]
+		stale := q.job(r.Task.Job).stage(r.Task.Stage).seen(r.Task.Index, mark{r.Generation, r.Attempt})
+		if len(q.running) > 0 && !stale {
 			return Pick{}, false // nothing new beside what has to run alone
 		}
-		r := q.alone[0]
 		q.alone = q.alone[1:]
 		if p, ok := q.hand(q.job(r.Task.Job), r, r.Task.Index); ok {
 			q.solo = true

@@ -1,13 +1,16 @@
 package dag
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 	"sigs.k8s.io/yaml"
 
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
@@ -21,16 +24,19 @@ const MaxSpec = 4 << 20
 // Short forms are allowed: value: TEXT, items: [A, B], each: STAGE, reduce: STAGE, collect: STAGE and after: STAGE.
 // Unknown fields and variables are errors.
 func ParseSpec(text []byte, vars map[string]string) (*wattlev1.JobSpec, error) {
-	bad := func(err error) error {
+	bad := func(err error) *fault.Error {
 		return fault.New(fault.Invalid, "bad_spec", "the spec cannot be read: %w", err).
 			Hint("the README shows a spec; docs/jobs.md lists every field")
 	}
 	if len(text) > MaxSpec {
 		return nil, bad(fmt.Errorf("%d bytes; the limit is %d", len(text), MaxSpec))
 	}
+	if n := documents(text); n > 1 {
+		return nil, bad(fmt.Errorf("%d documents in one file", n)).Hint("submit them one by one: a spec is one job")
+	}
 	var doc any
 	if err := yaml.UnmarshalStrict(text, &doc); err != nil {
-		return nil, bad(err)
+		return nil, bad(fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")))
 	}
 	root, ok := doc.(map[string]any)
 	if !ok {
@@ -61,9 +67,80 @@ func ParseSpec(text []byte, vars map[string]string) (*wattlev1.JobSpec, error) {
 	}
 	spec := &wattlev1.JobSpec{}
 	if err := protojson.Unmarshal(b, spec); err != nil {
-		return nil, bad(fmt.Errorf("%s", cleanProtoError(err)))
+		text := locate(root, err)
+		e := bad(fmt.Errorf("%s", text))
+		switch {
+		case strings.Contains(text, "for string"):
+			e.Hint("put it in quotes: YAML takes numbers, yes, no, on, off, y and n for something else than text")
+		case strings.Contains(text, "Duration"), strings.Contains(text, "timeout"), strings.Contains(text, "retry"):
+			e.Hint("write a time in seconds, such as 90s or 0.5s")
+		case strings.Contains(text, "oneof"):
+			e.Hint("a stage has one input: one of value, items, files, each, reduce and collect")
+		}
+		return nil, e
 	}
 	return spec, nil
+}
+
+var document = regexp.MustCompile(`(?m)^---(?:\s|$)`)
+
+// documents counts those that are more than blanks and comments: of several, the first alone would be read.
+func documents(text []byte) (n int) {
+	for _, d := range document.Split(string(text), -1) {
+		if strings.ContainsFunc(d, func(r rune) bool { return r > ' ' }) && !onlyComments(d) {
+			n++
+		}
+	}
+	return n
+}
+
+func onlyComments(s string) bool {
+	for line := range strings.Lines(s) {
+		if l := strings.TrimSpace(line); l != "" && l[0] != '#' && l[0] != '%' {
+			return false
+		}
+	}
+	return true
+}
+
+// locate says in which field an error lies: the positions that protojson tells are in a text the user never saw.
+func locate(root map[string]any, err error) string {
+	stages, _ := root["stages"].([]any)
+	for i, s := range stages {
+		m, ok := s.(map[string]any)
+		if !ok {
+			return fmt.Sprintf("stage %d is not an object", i+1)
+		}
+		name, _ := m["name"].(string)
+		if field, err := faulty(m, func() proto.Message { return &wattlev1.StageSpec{} }); err != nil {
+			return fmt.Sprintf("stage %s, %s: %s", cmp.Or(name, strconv.Itoa(i+1)), field, cleanProtoError(err))
+		}
+		b, err := json.Marshal(m)
+		if err == nil {
+			err = protojson.Unmarshal(b, &wattlev1.StageSpec{})
+		}
+		if err != nil {
+			return fmt.Sprintf("stage %s: %s", cmp.Or(name, strconv.Itoa(i+1)), cleanProtoError(err))
+		}
+	}
+	if field, err := faulty(root, func() proto.Message { return &wattlev1.JobSpec{} }); err != nil {
+		return field + ": " + cleanProtoError(err)
+	}
+	return cleanProtoError(err)
+}
+
+// faulty returns the first field that cannot be read by itself.
+func faulty(m map[string]any, into func() proto.Message) (field string, err error) {
+	for _, k := range sortedKeys(m) {
+		b, err := json.Marshal(map[string]any{k: m[k]})
+		if err == nil {
+			err = protojson.Unmarshal(b, into())
+		}
+		if err != nil {
+			return k, err
+		}
+	}
+	return "", nil
 }
 
 // expand turns the short forms of a stage into the long ones.
@@ -137,7 +214,7 @@ func sortedKeys[V any](m map[string]V) []string {
 func firstKey[V any](m map[string]V) string { return sortedKeys(m)[0] }
 
 // cleanProtoError drops protojson's own prefix, which it varies on purpose, and positions in text the user never saw.
-var protoPrefix = regexp.MustCompile(`^proto:\s*(\(line \d+:\d+\):\s*)?`)
+var protoPrefix = regexp.MustCompile(`^proto:\s*(syntax error )?(\(line \d+:\d+\):\s*)?`)
 
 func cleanProtoError(err error) string {
 	return strings.TrimSpace(protoPrefix.ReplaceAllString(strings.ReplaceAll(err.Error(), "\u00a0", " "), ""))

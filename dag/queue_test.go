@@ -1,0 +1,340 @@
+package dag
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// model is a queue that keeps everything it was told and looks at all of it each time.
+type model struct {
+	waiting map[TaskID][]Run
+	newest  map[TaskID]mark // of those handed out
+	running map[TaskID]Pick
+	jobMax  map[JobID]uint32
+	stMax   map[JobID][]uint32
+}
+
+func (m *model) seen(id TaskID, k mark) bool {
+	n, ok := m.newest[id]
+	return ok && n.covers(k)
+}
+
+func (m *model) add(r Run) {
+	for i := range r.Count {
+		one := r
+		one.Task.Index += i
+		one.Count = 1
+		m.waiting[one.Task] = append(m.waiting[one.Task], one)
+	}
+}
+
+// load counts what runs of a job and of a stage.
+func (m *model) load(id TaskID) (job, stage uint32) {
+	for r := range m.running {
+		if r.Job == id.Job {
+			job++
+			if r.Stage == id.Stage {
+				stage++
+			}
+		}
+	}
+	return job, stage
+}
+
+func (m *model) full(id TaskID, atMost bool) bool {
+	job, stage := m.load(id)
+	if atMost { // with the task among what runs
+		job, stage = job-1, stage-1
+	}
+	jm, sm := m.jobMax[id.Job], m.stMax[id.Job][id.Stage]
+	return jm > 0 && job >= jm || sm > 0 && stage >= sm
+}
+
+func (m *model) soloRuns() bool {
+	for _, p := range m.running {
+		if p.Alone {
+			return true
+		}
+	}
+	return false
+}
+
+// missed returns something that Next should have handed out.
+func (m *model) missed(now time.Time) (Run, bool) {
+	if m.soloRuns() {
+		return Run{}, false
+	}
+	var eligible []Run
+	alone := false
+	for id, runs := range m.waiting {
+		for _, r := range runs {
+			_, busy := m.running[id]
+			if r.NotBefore.After(now) || m.seen(id, mark{r.Generation, r.Attempt}) {
+				continue
+			}
+			alone = alone || r.Alone
+			if busy {
+				continue
+			}
+			if r.Alone && len(m.running) == 0 || !r.Alone && !m.full(id, false) {
+				eligible = append(eligible, r)
+			}
+		}
+	}
+	// One that has to run alone lets nothing else begin before it.
+	if alone {
+		eligible = slices.DeleteFunc(eligible, func(r Run) bool { return !r.Alone })
+	}
+	if len(eligible) == 0 {
+		return Run{}, false
+	}
+	return eligible[0], true
+}
+
+func (m *model) forget(match func(TaskID) bool, all bool) {
+	maps.DeleteFunc(m.waiting, func(id TaskID, _ []Run) bool { return match(id) })
+	if !all {
+		return
+	}
+	maps.DeleteFunc(m.newest, func(id TaskID, _ mark) bool { return match(id) })
+	for id, p := range m.running {
+		if match(id) {
+			m.newest[id] = mark{p.Generation, p.Attempt}
+		}
+	}
+}
+
+// Whatever it is told in whatever order, the queue hands each attempt out at most once, exceeds no bound, leaves nothing waiting that
+// could run, keeps alone what has to be, and is empty in the end.
+func TestQueueModel(t *testing.T) {
+	t.Parallel()
+	rounds := 2000
+	if testing.Short() {
+		rounds = 300
+	}
+	for seed := range uint64(rounds) {
+		if !queueRound(t, seed) {
+			return
+		}
+	}
+}
+
+func queueRound(t *testing.T, seed uint64) (ok bool) {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	q, now := NewQueue(), epoch
+	m := &model{map[TaskID][]Run{}, map[TaskID]mark{}, map[TaskID]Pick{}, map[JobID]uint32{}, map[JobID][]uint32{}}
+	jobs := []JobID{"a", "b", "c"}
+	for _, j := range jobs {
+		m.jobMax[j] = rng.Uint32N(4)
+		m.stMax[j] = []uint32{rng.Uint32N(3), rng.Uint32N(3), rng.Uint32N(3)}
+	}
+	var log []string
+	fail := func(format string, args ...any) bool {
+		t.Errorf("seed %d: %s\n%s", seed, fmt.Sprintf(format, args...), fmt.Sprint(log))
+		return false
+	}
+	anyRunning := func() (Pick, bool) {
+		ids := slices.SortedFunc(maps.Keys(m.running), func(a, b TaskID) int { return compareTasks(a, b) })
+		if len(ids) == 0 {
+			return Pick{}, false
+		}
+		return m.running[ids[rng.IntN(len(ids))]], true
+	}
+	for range 150 {
+		j := jobs[rng.IntN(len(jobs))]
+		switch op := rng.IntN(20); {
+		case op < 7:
+			r := Run{Task: TaskID{j, rng.Uint32N(3), rng.Uint32N(6)}, Count: 1, Attempt: 1, MaxParallel: m.jobMax[j]}
+			r.StageMaxParallel = m.stMax[j][r.Task.Stage]
+			if rng.IntN(2) == 0 {
+				r.Count = rng.Uint32N(5)
+			} else {
+				r.Generation, r.Attempt, r.Alone = rng.Uint32N(2), 1+rng.Uint32N(4), rng.IntN(6) == 0
+				if rng.IntN(3) == 0 {
+					r.NotBefore = now.Add(time.Duration(rng.IntN(5)) * time.Second)
+				}
+			}
+			log = append(log, fmt.Sprintf("add %v x%d %d.%d alone=%v %v;", r.Task, r.Count, r.Generation, r.Attempt, r.Alone, r.NotBefore.Sub(now)))
+			q.Add(r)
+			m.add(r)
+		case op < 12:
+			now = now.Add(time.Duration(rng.IntN(2)) * time.Second)
+			p, got := q.Next(now)
+			log = append(log, fmt.Sprintf("next %v %v;", p, got))
+			if !got {
+				if r, missed := m.missed(now); missed {
+					return fail("%v was left waiting", r)
+				}
+				break
+			}
+			k := mark{p.Generation, p.Attempt}
+			told := slices.ContainsFunc(m.waiting[p.Task], func(r Run) bool {
+				return r.Generation == p.Generation && r.Attempt == p.Attempt && r.Alone == p.Alone && !r.NotBefore.After(now)
+			})
+			if _, busy := m.running[p.Task]; busy || !told || m.seen(p.Task, k) {
+				return fail("%v: running %v, told %v, handed out before %v", p, busy, told, m.seen(p.Task, k))
+			}
+			if m.soloRuns() || p.Alone && len(m.running) > 0 {
+				return fail("%v is not alone", p)
+			}
+			m.running[p.Task], m.newest[p.Task] = p, k
+			if !p.Alone && m.full(p.Task, true) {
+				return fail("%v is one too many", p)
+			}
+		case op < 15:
+			if p, some := anyRunning(); some {
+				log = append(log, fmt.Sprintf("done %v;", p.Task))
+				q.Done(p.Task)
+				delete(m.running, p.Task)
+			}
+		case op == 15:
+			if p, some := anyRunning(); some {
+				log = append(log, fmt.Sprintf("started %v;", p.Task))
+				q.Started(p, p.Attempt+1)
+				p.Attempt++
+				m.running[p.Task], m.newest[p.Task] = p, mark{p.Generation, p.Attempt}
+			}
+		case op == 16:
+			if p, some := anyRunning(); some {
+				log = append(log, fmt.Sprintf("undo %v;", p))
+				q.Undo(p)
+				delete(m.running, p.Task)
+				m.newest[p.Task] = mark{p.Generation, p.Attempt - 1}
+				// It waits no more until it is told of again.
+				m.waiting[p.Task] = slices.DeleteFunc(m.waiting[p.Task], func(r Run) bool { return mark{p.Generation, p.Attempt}.covers(mark{r.Generation, r.Attempt}) })
+				q.Hold(Hold{Job: p.Task.Job, All: true})
+				m.forget(func(id TaskID) bool { return id.Job == p.Task.Job }, false)
+			}
+		case op == 17:
+			h := Hold{Job: j, Stage: rng.Uint32N(3), All: rng.IntN(2) == 0}
+			log = append(log, fmt.Sprintf("hold %v;", h))
+			q.Hold(h)
+			m.forget(func(id TaskID) bool { return id.Job == j && (h.All || id.Stage == h.Stage) }, false)
+		case op == 18:
+			log = append(log, fmt.Sprintf("reset %v;", j))
+			q.Reset(func(id JobID) bool { return id == j })
+			m.forget(func(id TaskID) bool { return id.Job == j }, true)
+		}
+		for _, j := range jobs {
+			for s := range uint32(3) {
+				if _, want := m.load(TaskID{j, s, 0}); q.Running(j, s) != want {
+					return fail("%s/%d: %d run, want %d", j, s, q.Running(j, s), want)
+				}
+			}
+		}
+	}
+	// The jobs end, some before what of them still runs.
+	for _, j := range jobs {
+		q.Forget(j)
+	}
+	for id := range m.running {
+		q.Done(id)
+	}
+	if p, got := q.Next(now.Add(time.Hour)); got {
+		return fail("%v of a job that is over", p)
+	}
+	if n, r := q.Size(); n != 0 || r != 0 || len(q.ring)+len(q.alone)+len(q.delayed)+len(q.behind) != 0 || q.solo {
+		return fail("left over: %d jobs, %d attempts, %+v", n, r, q)
+	}
+	return true
+}
+
+func compareTasks(a, b TaskID) int {
+	switch {
+	case a.String() < b.String():
+		return -1
+	case a.String() > b.String():
+		return 1
+	}
+	return 0
+}
+
+// Jobs take turns however many tasks each has, and what was begun is finished first.
+func TestQueueOrder(t *testing.T) {
+	t.Parallel()
+	q := NewQueue()
+	for _, j := range []JobID{"big", "small"} {
+		q.Add(Run{Task: TaskID{j, 0, 0}, Count: 1_000_000, Attempt: 1})
+	}
+	q.Add(Run{Task: TaskID{"small", 2, 5}, Count: 1, Attempt: 1})
+	q.Add(Run{Task: TaskID{"small", 1, 0}, Count: 1, Attempt: 1})
+	var got []string
+	for range 6 {
+		p, _ := q.Next(epoch)
+		got = append(got, p.Task.String())
+	}
+	if want := []string{"big/0/0", "small/2/5", "big/0/1", "small/1/0", "big/0/2", "small/0/0"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// A newer attempt of a task whose old one still runs comes when that one is over, not never.
+func TestQueueAttemptBehind(t *testing.T) {
+	t.Parallel()
+	q, id := NewQueue(), TaskID{"a", 0, 0}
+	q.Add(Run{Task: id, Count: 1, Attempt: 1})
+	if _, ok := q.Next(epoch); !ok {
+		t.Fatal("nothing")
+	}
+	q.Add(Run{Task: id, Count: 1, Attempt: 3})
+	q.Add(Run{Task: id, Count: 1, Attempt: 2})
+	if p, ok := q.Next(epoch); ok {
+		t.Fatalf("%v while the first attempt runs", p)
+	}
+	q.Done(id)
+	if p, ok := q.Next(epoch); !ok || p.Attempt != 3 {
+		t.Fatalf("%v, %v, want attempt 3", p, ok)
+	}
+	q.Done(id)
+	if p, ok := q.Next(epoch); ok {
+		t.Fatalf("%v although attempt 3 was handed out", p)
+	}
+}
+
+// An attempt whose start was refused is handed out again once the queue is told of it again, and not before.
+func TestQueueUndo(t *testing.T) {
+	t.Parallel()
+	q, id := NewQueue(), TaskID{"a", 0, 0}
+	for range 3 {
+		q.Add(Run{Task: id, Count: 1, Attempt: 2})
+		p, ok := q.Next(epoch)
+		if !ok || p.Attempt != 2 {
+			t.Fatalf("%v, %v", p, ok)
+		}
+		q.Undo(p)
+		if p, ok := q.Next(epoch); ok {
+			t.Fatalf("%v, told of by nobody", p)
+		}
+	}
+	q.Add(Run{Task: id, Count: 1, Attempt: 1})
+	if p, ok := q.Next(epoch); ok {
+		t.Fatalf("%v, which is older", p)
+	}
+}
+
+func TestQueueWake(t *testing.T) {
+	t.Parallel()
+	q := NewQueue()
+	if at, ok := q.Wake(); ok {
+		t.Errorf("wake at %v for nothing", at)
+	}
+	for _, s := range []int{7, 3, 5} {
+		q.Add(Run{Task: TaskID{"a", 0, uint32(s)}, Count: 1, Attempt: 2, NotBefore: epoch.Add(time.Duration(s) * time.Second)})
+	}
+	for _, s := range []int{3, 5, 7} {
+		due := epoch.Add(time.Duration(s) * time.Second)
+		if at, ok := q.Wake(); !ok || !at.Equal(due) {
+			t.Errorf("wake at %v, want %v", at, due)
+		}
+		if p, ok := q.Next(due.Add(-1)); ok {
+			t.Errorf("%v too early", p)
+		}
+		if p, ok := q.Next(due); !ok || p.Task.Index != uint32(s) {
+			t.Errorf("%v, %v, want task %d", p, ok, s)
+		}
+	}
+}
