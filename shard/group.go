@@ -67,9 +67,9 @@ func openGroup(e *Engine, id ID) (*group, error) {
 	}
 	var a storev1.Applied
 	if err := proto.Unmarshal(b, &a); err != nil {
-		return nil, damaged(fmt.Sprintf("position of shard %d", id), err)
+		return nil, damaged(e.cfg.Store.State, fmt.Sprintf("position of shard %d", id), err)
 	}
-	if g.log, err = openLog(e.cfg.Store.Log, id, a.Index); err != nil {
+	if g.log, err = openLog(e.cfg.Store, id, a.Index); err != nil {
 		return nil, err
 	}
 	applied := max(a.Index, g.log.head.Index)

@@ -52,26 +52,26 @@ func setHead(b *store.Batch, id ID, h *storev1.LogHead) error {
 }
 
 // openLog reads a shard's log. applied is the index the state store stands at.
-func openLog(db *store.DB, id ID, applied uint64) (*log, error) {
+func openLog(s *store.Store, id ID, applied uint64) (*log, error) {
 	l := &log{MemoryStorage: raft.NewMemoryStorage(), id: id, hard: &raftpb.HardState{}}
 	what := fmt.Sprintf("log of shard %d", id)
-	b, ok, err := db.Get(headKey(id))
+	b, ok, err := s.Log.Get(headKey(id))
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		return nil, damaged(what, fmt.Errorf("its head is missing"))
+		return nil, damaged(s.Log, what, fmt.Errorf("its head is missing"))
 	}
 	conf := &raftpb.ConfState{}
 	if err := proto.Unmarshal(b, &l.head); err != nil {
-		return nil, damaged(what, err)
+		return nil, damaged(s.Log, what, err)
 	}
 	if err := proto.Unmarshal(l.head.ConfState, conf); err != nil {
-		return nil, damaged(what, err)
+		return nil, damaged(s.Log, what, err)
 	}
 	if applied < l.head.Index && l.head.Index > bootIndex {
-		return nil, fault.New(fault.Corrupt, "damaged_store", "the state store stands at entry %d of shard %d, the log begins after %d", applied, id, l.head.Index).
-			Hint("files of the state store are missing: restore the data directory from a copy")
+		return nil, fault.New(fault.Corrupt, "damaged_store", "%s stands at entry %d of shard %d, the log begins after %d", s.State.Dir(), applied, id, l.head.Index).
+			Hint("files of it are missing: restore the data directory from a copy")
 	}
 	err = l.ApplySnapshot(&raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: &l.head.Index, Term: &l.head.Term, ConfState: conf}})
 	if err != nil {
@@ -80,13 +80,13 @@ func openLog(db *store.DB, id ID, applied uint64) (*log, error) {
 	l.last = l.head.Index
 	var entries []*raftpb.Entry
 	var scanErr error
-	for k, v := range db.Scan(entryKey(id, l.head.Index+1), entryKey(id+1, 0), &scanErr) {
+	for k, v := range s.Log.Scan(entryKey(id, l.head.Index+1), entryKey(id+1, 0), &scanErr) {
 		e := &raftpb.Entry{}
 		if err := proto.Unmarshal(v, e); err != nil {
-			return nil, damaged(what, err)
+			return nil, damaged(s.Log, what, err)
 		}
 		if at := binary.BigEndian.Uint64(k[5:]); at != l.last+1 || e.GetIndex() != at {
-			return nil, damaged(what, fmt.Errorf("entry %d follows %d", at, l.last))
+			return nil, damaged(s.Log, what, fmt.Errorf("entry %d follows %d", at, l.last))
 		}
 		l.last++
 		l.bytes += int64(len(v))
@@ -98,20 +98,20 @@ func openLog(db *store.DB, id ID, applied uint64) (*log, error) {
 	if err := l.Append(entries); err != nil {
 		return nil, err
 	}
-	if b, ok, err = db.Get(hardStateKey(id)); err != nil {
+	if b, ok, err = s.Log.Get(hardStateKey(id)); err != nil {
 		return nil, err
 	} else if ok {
 		if err := proto.Unmarshal(b, l.hard); err != nil {
-			return nil, damaged(what, err)
+			return nil, damaged(s.Log, what, err)
 		}
 	}
 	// The commit index is written without a sync; what was applied is known to be committed.
 	floor := max(applied, l.head.Index)
 	if floor > l.last {
-		return nil, damaged(what, fmt.Errorf("the state store stands at entry %d, the log ends at %d", floor, l.last))
+		return nil, damaged(s.Log, what, fmt.Errorf("%s stands at entry %d, the log ends at %d", s.State.Dir(), floor, l.last))
 	}
 	if c := l.hard.GetCommit(); c > l.last {
-		return nil, damaged(what, fmt.Errorf("entries up to %d were committed, it ends at %d", c, l.last))
+		return nil, damaged(s.Log, what, fmt.Errorf("entries up to %d were committed, it ends at %d", c, l.last))
 	}
 	if l.hard.GetCommit() < floor || l.hard.GetTerm() < l.head.Term {
 		l.hard = &raftpb.HardState{

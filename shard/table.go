@@ -117,18 +117,18 @@ func Found(s *store.Store, f Founding) (*storev1.Identity, *Table, error) {
 	}
 	id := &storev1.Identity{}
 	if err := proto.Unmarshal(b, id); err != nil {
-		return nil, nil, damaged("identity", err)
+		return nil, nil, damaged(s.Log, "identity", err)
 	}
 	b, ok, err = s.Log.Get(tableKey)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !ok {
-		return nil, nil, damaged("routing table", fmt.Errorf("missing"))
+		return nil, nil, damaged(s.Log, "routing table", fmt.Errorf("missing"))
 	}
 	t, err := decodeTable(b)
 	if err != nil {
-		return nil, nil, damaged("routing table", err)
+		return nil, nil, damaged(s.Log, "routing table", err)
 	}
 	return id, t, nil
 }
@@ -162,7 +162,7 @@ func found(s *store.Store, f Founding) error {
 	return b.Commit(true)
 }
 
-func damaged(what string, err error) error {
-	return fault.New(fault.Corrupt, "damaged_store", "%s in the log store is damaged: %w", what, err).
+func damaged(db *store.DB, what string, err error) error {
+	return fault.New(fault.Corrupt, "damaged_store", "%s in %s is damaged: %w", what, db.Dir(), err).
 		Hint("check the disk, then restore the data directory from a copy")
 }

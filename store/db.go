@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -27,11 +28,11 @@ type dbOptions struct {
 }
 
 func openDB(fs FS, dir string, o dbOptions) (*DB, error) {
-	if err := verifyDB(fs, dir); err != nil {
-		return nil, err
-	}
 	under, err := openDBFS(fs, dir, o.wal)
 	if err != nil {
+		return nil, err
+	}
+	if err := verifyDB(fs, dir, len(under.logs) > 0); err != nil {
 		return nil, err
 	}
 	p, err := pebble.Open(dir, &pebble.Options{
@@ -45,12 +46,26 @@ func openDB(fs FS, dir string, o dbOptions) (*DB, error) {
 		// Merges run beside the work of the node, so one at a time.
 		CompactionConcurrencyRange: func() (int, int) { return 1, 1 },
 		Logger:                     logger{fatal: o.fatal, dir: dir},
+		EventListener: &pebble.EventListener{
+			// Whoever reads damaged bytes, what was acknowledged can no longer be had here.
+			DataCorruption: func(i pebble.DataCorruptionInfo) { o.fatal(damagedFile(i.Path, i.Details)) },
+			// Without a log, what cannot be flushed piles up in memory until writes wait for ever.
+			BackgroundError: func(err error) {
+				slog.Error("database", "dir", dir, "error", err)
+				if isDiskFull(err) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS) {
+					o.fatal(explain(err, dir))
+				}
+			},
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &DB{p: p, dir: dir}, nil
 }
+
+// Dir is the directory of the database.
+func (db *DB) Dir() string { return db.dir }
 
 func (db *DB) close() error {
 	if err := db.p.Flush(); err != nil {
@@ -176,8 +191,12 @@ func scan(r pebble.Reader, o *pebble.IterOptions, err *error) iter.Seq2[[]byte, 
 
 // isCorruption also takes a missing file for damage: Pebble names files in its manifest before it needs them.
 func isCorruption(err error) bool {
-	return pebble.IsCorruptionError(err) || errors.Is(err, os.ErrNotExist) ||
+	return pebble.IsCorruptionError(err) || errors.Is(err, pebble.ErrDBNotPristine) || errors.Is(err, os.ErrNotExist) ||
 		strings.Contains(err.Error(), "corrupt") || strings.Contains(err.Error(), "checksum")
+}
+
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 // logger keeps Pebble quiet but for what an operator must know.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/wattlehq/wattle/internal/fault"
 )
@@ -52,6 +51,9 @@ func Open(opts Options) (_ *Store, err error) {
 	if opts.Fatal == nil {
 		opts.Fatal = func(err error) {
 			fmt.Fprintln(os.Stderr, "wattle:", err)
+			if f := fault.As(err); f != nil && f.Help != "" {
+				fmt.Fprintln(os.Stderr, "       ", f.Help)
+			}
 			os.Exit(1)
 		}
 	}
@@ -180,7 +182,7 @@ func explain(err error, dir string) error {
 	switch {
 	case fault.As(err) != nil:
 		return err
-	case errors.Is(err, syscall.ENOSPC):
+	case isDiskFull(err):
 		return fault.New(fault.Exhausted, "disk_full", "the disk that holds %s is full: %w", dir, err).
 			Hint("free some space and start the node again; nothing acknowledged was lost")
 	case errors.Is(err, os.ErrPermission):

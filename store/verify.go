@@ -3,10 +3,12 @@ package store
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -97,8 +99,15 @@ func (r *records) damage() int {
 	return -1
 }
 
-// verifyDB refuses a database whose logs or MANIFEST are damaged before their end.
-func verifyDB(fs FS, dir string) error {
+// damagedFile is the refusal of a file whose content is not what was written.
+func damagedFile(name string, err error) error {
+	return fault.New(fault.Corrupt, "damaged_store", "%s is damaged: %w", name, err).
+		Hint("check the disk, then restore the data directory from a copy; nothing in it was changed")
+}
+
+// verifyDB refuses a database whose logs or MANIFEST are damaged before their end, and one that has content but no
+// MANIFEST in use, which Pebble would begin anew. used says that there is content beyond what its tables show.
+func verifyDB(fs FS, dir string, used bool) error {
 	names, err := fs.List(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -107,6 +116,10 @@ func verifyDB(fs FS, dir string) error {
 		return err
 	}
 	manifest := currentManifest(names)
+	used = used || slices.ContainsFunc(names, func(n string) bool { return path.Ext(n) == ".sst" })
+	if manifest == "" && used {
+		return damagedFile(dir, errors.New("the file marker.manifest.* is missing"))
+	}
 	for _, name := range names {
 		n, isLog := logNumber(name)
 		if !isLog && name != manifest {
@@ -117,8 +130,7 @@ func verifyDB(fs FS, dir string) error {
 			return err
 		}
 		if at := (&records{b: b, number: n, log: isLog}).damage(); at >= 0 {
-			return fault.New(fault.Corrupt, "damaged_store", "%s is damaged at byte %d: what follows was written later", fs.PathJoin(dir, name), at).
-				Hint("check the disk, then restore the data directory from a copy; nothing in it was changed")
+			return damagedFile(fs.PathJoin(dir, name), fmt.Errorf("byte %d cannot be read although what follows can", at))
 		}
 	}
 	return nil

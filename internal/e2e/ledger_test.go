@@ -89,12 +89,16 @@ type lifetime struct {
 	*client.Client
 	addr string
 	stop func() error
+	// died ends when the node gives up.
+	died context.Context
 }
 
 func begin(cfg node.Config) (*lifetime, error) {
-	ended := make(chan error, 2)
+	ended := make(chan error, 9)
+	died, die := context.WithCancelCause(context.Background())
 	cfg.Fatal = func(err error) {
 		ended <- err
+		die(err)
 		select {} // must not return; what called it is stuck for good, as a process would be gone
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -121,7 +125,7 @@ func begin(cfg node.Config) (*lifetime, error) {
 				c.Close()
 				cancel()
 				return <-ended
-			})}, nil
+			}), died}, nil
 		case err := <-ended:
 			cancel()
 			return nil, errors.Join(errors.New("the node does not start"), err)
@@ -139,7 +143,7 @@ func inspect(fsys store.FS, p promise) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, n.stop()) }()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(n.died, time.Minute)
 	defer cancel()
 	for _, name := range slices.Sorted(maps.Keys(p.facts)) {
 		if err := p.facts[name](ctx, n.Client); err != nil {
