@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/wattlehq/wattle/internal/fault"
 )
@@ -188,6 +189,9 @@ func explain(err error, dir string) error {
 	case errors.Is(err, os.ErrPermission):
 		return fault.New(fault.Denied, "data_dir_permission", "data directory %s cannot be used: %w", dir, err).
 			Hint("give the user that runs the node the right to read and write it, or choose another with --data")
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
+		return fault.New(fault.Precondition, "bad_data_dir", "data directory %s cannot be used: %w", dir, err).
+			Hint("choose another with --data")
 	case isCorruption(err):
 		return fault.New(fault.Corrupt, "damaged_store", "data directory %s is damaged: %w", dir, err).
 			Hint("check the disk, then restore the directory from a copy; nothing in it was changed")
