@@ -163,8 +163,11 @@ func ReadTasks(r machine.Reader, id JobID, stage, offset, limit uint32) ([]*watt
 func ReadOutput(r machine.Reader, id JobID, stage, task uint32) (*storev1.Output, error) {
 	t := readTask(r, id, stage, task, 0)
 	if t.State != wattlev1.TaskState_TASK_STATE_COMPLETED {
-		return nil, fault.New(fault.Precondition, "not_finished", "task %d of the stage has not finished", task).
-			Hint("wattle job watch %s waits for the job", id)
+		e := fault.New(fault.Precondition, "not_finished", "task %d of the stage has not finished", task)
+		if job := readJob(r, id); job != nil && final(job.State) {
+			return nil, e.Hint("the job ended without it: wattle job get %s says why", id)
+		}
+		return nil, e.Hint("wattle job watch %s waits for the job", id)
 	}
 	return t.Output, nil
 }

@@ -70,7 +70,7 @@ func ParseSpec(text []byte, vars map[string]string) (*wattlev1.JobSpec, error) {
 		text := locate(root, err)
 		e := bad(fmt.Errorf("%s", text))
 		switch {
-		case strings.Contains(text, "for string"):
+		case strings.Contains(text, "for string"), strings.Contains(text, "unexpected token") && !strings.Contains(text, "timeout"):
 			e.Hint("put it in quotes: YAML takes numbers, yes, no, on, off, y and n for something else than text")
 		case strings.Contains(text, "Duration"), strings.Contains(text, "timeout"), strings.Contains(text, "retry"):
 			e.Hint("write a time in seconds, such as 90s or 0.5s")

@@ -38,12 +38,12 @@ func (n *target) do(t testing.TB, method, path string, header map[string]string,
 	return res, body(t, res)
 }
 
-// gzipped is n zeros, compressed.
+// gzipped is n zero bytes, compressed.
 func gzipped(t testing.TB, n int64) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
-	if _, err := io.CopyN(w, zeros{}, n); err != nil {
+	if _, err := io.CopyN(w, nulls{}, n); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
@@ -52,9 +52,9 @@ func gzipped(t testing.TB, n int64) []byte {
 	return b.Bytes()
 }
 
-type zeros struct{}
+type nulls struct{}
 
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+func (nulls) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // Requests that are not what the API takes are refused with the status that says why, and cost little.
 func TestBadHTTP(t *testing.T) {

@@ -187,7 +187,8 @@ func (s *Service) Result(ctx context.Context, id dag.JobID, stage string, task *
 		first, count := uint32(0), st.Tasks
 		if task != nil {
 			if first, count = *task, 1; first >= st.Tasks {
-				return fault.New(fault.NotFound, "unknown_task", "stage %s has %d tasks, none with index %d", st.Name, st.Tasks, first)
+				return fault.New(fault.NotFound, "unknown_task", "stage %s has %d tasks, none with index %d", st.Name, st.Tasks, first).
+					Hint("tasks count from 0 to %d", st.Tasks-1)
 			}
 		}
 		for i := first; i < first+count; i++ {
