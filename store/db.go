@@ -61,6 +61,7 @@ func openDB(fs FS, dir string, o dbOptions) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	under.opened(o.fatal)
 	return &DB{p: p, dir: dir}, nil
 }
 

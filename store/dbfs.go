@@ -29,6 +29,8 @@ type dbFS struct {
 
 	mu   sync.Mutex
 	logs []string
+	// fatal is told, once the database is open, that there can be no further log: Pebble would panic.
+	fatal func(error)
 }
 
 func openDBFS(fs FS, dir, list string) (*dbFS, error) {
@@ -85,10 +87,10 @@ func (d *dbFS) Create(name string, c vfs.DiskWriteCategory) (File, error) {
 		}
 	}
 	f, err := d.FS.Create(name, c)
-	if err != nil || !d.isLog(name) {
+	if !d.isLog(name) {
 		return f, err
 	}
-	return d.listed(f, name)
+	return d.listed(f, name, err)
 }
 
 // ReuseForWrite implements FS.
@@ -97,13 +99,10 @@ func (d *dbFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (File, er
 		return d.FS.ReuseForWrite(from, to, c)
 	}
 	if err := d.unlist(from); err != nil {
-		return nil, err
+		return d.listed(nil, to, err)
 	}
 	f, err := d.FS.ReuseForWrite(from, to, c)
-	if err != nil {
-		return nil, err
-	}
-	return d.listed(f, to)
+	return d.listed(f, to, err)
 }
 
 // Remove implements FS.
@@ -122,17 +121,31 @@ func (d *dbFS) Remove(name string) error {
 }
 
 // listed names a log once it is known to survive a crash.
-func (d *dbFS) listed(f File, name string) (File, error) {
+func (d *dbFS) listed(f File, name string, err error) (File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	err := syncDir(d.FS, d.dir)
 	if err == nil {
-		err = d.write(append(slices.Clone(d.logs), d.PathBase(name)))
+		if err = syncDir(d.FS, d.dir); err == nil {
+			err = d.write(append(slices.Clone(d.logs), d.PathBase(name)))
+		}
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}
+	if err != nil && d.fatal != nil {
+		d.fatal(explain(err, d.dir))
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, err
 	}
 	return f, nil
+}
+
+// opened says that the database is open.
+func (d *dbFS) opened(fatal func(error)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fatal = fatal
 }
 
 // unlist takes a log that is about to go off the list.

@@ -75,10 +75,17 @@ func Open(opts Options) (_ *Store, err error) {
 		return nil, err
 	}
 	if s.lock, err = s.FS.Lock(s.FS.PathJoin(s.Dir, "LOCK")); err != nil {
+		// Trouble with the file itself comes with its path.
+		if path := (*os.PathError)(nil); errors.As(err, &path) {
+			return nil, err
+		}
 		return nil, fault.New(fault.Precondition, "data_dir_in_use", "data directory %s is in use by another node: %w", s.Dir, err).
 			Hint("stop that node, or give this one a directory of its own with --data")
 	}
 	if err := s.checkFormat(); err != nil {
+		return nil, err
+	}
+	if err := s.probe(); err != nil {
 		return nil, err
 	}
 	if s.Log, err = openDB(s.FS, s.FS.PathJoin(s.Dir, "log"), dbOptions{cache: opts.LogCache, wal: s.FS.PathJoin(s.Dir, walList), fatal: opts.Fatal}); err != nil {
@@ -176,6 +183,39 @@ func (s *Store) writeFormat(name string) error {
 		return err
 	}
 	return replaceFile(s.FS, name, fmt.Sprintf("%s%d\n", formatPrefix, Format))
+}
+
+// probe makes sure of the space that opening takes: when it runs out on the way, Pebble may crash. What is in the log's files
+// is written once more.
+func (s *Store) probe() (err error) {
+	size := int64(1 << 20)
+	dir := s.FS.PathJoin(s.Dir, "log")
+	names, err := s.FS.List(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, name := range names {
+		if _, ok := logNumber(name); !ok {
+			continue
+		}
+		info, err := s.FS.Stat(s.FS.PathJoin(dir, name))
+		if err != nil {
+			return err
+		}
+		size += info.Size()
+	}
+	name := s.FS.PathJoin(s.Dir, "SPACE.tmp")
+	f, err := s.FS.Create(name, writeCategory)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close(), s.FS.Remove(name)) }()
+	for zeros := make([]byte, 1<<20); size > 0; size -= int64(len(zeros)) {
+		if _, err := f.Write(zeros); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // explain turns what the operating system and Pebble say into something a person can act on.

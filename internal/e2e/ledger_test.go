@@ -95,9 +95,13 @@ type lifetime struct {
 
 func begin(cfg node.Config) (*lifetime, error) {
 	ended := make(chan error, 9)
+	told := cfg.Fatal
 	died, die := context.WithCancelCause(context.Background())
 	cfg.Fatal = func(err error) {
 		ended <- err
+		if told != nil {
+			told(err)
+		}
 		die(err)
 		select {} // must not return; what called it is stuck for good, as a process would be gone
 	}

@@ -35,6 +35,11 @@ type sweep struct {
 	modes func(s *sweep, op string) []int
 	// skip leaves a sync out.
 	skip func(path string) bool
+	// onTap makes operations fail instead, and fatal is told when the node gives up.
+	onTap func(op, path string) error
+	fatal func(error)
+	// starting says that a node is on its way up.
+	starting atomic.Bool
 
 	checks  chan check
 	workers sync.WaitGroup
@@ -74,6 +79,9 @@ func newSweep(seed uint64, modes func(*sweep, string) []int) *sweep {
 
 // tap is called before every operation. The workers take their time, and the scenario waits for them.
 func (s *sweep) tap(op, p string) (skip bool, err error) {
+	if s.onTap != nil {
+		return false, s.onTap(op, p)
+	}
 	if s.halted.Load() {
 		return false, nil
 	}

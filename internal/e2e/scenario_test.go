@@ -97,12 +97,16 @@ func wantLong(got []byte) error {
 
 // play is the scenario: a node's life with everything in it that is acknowledged to clients.
 func (s *sweep) play(ctx context.Context) error {
-	n, err := begin(crashConfig(s.tapped()))
+	n, err := s.begin()
 	if err != nil {
 		return err
 	}
-	stop := func() error { return n.stop() }
-	defer func() { s.halted.Store(true); _ = stop() }()
+	defer func() {
+		s.halted.Store(true)
+		if n != nil {
+			_ = n.stop()
+		}
+	}()
 
 	if err := s.push(ctx, n, "svc", 1, "mapreduce"); err != nil {
 		return err
@@ -123,7 +127,7 @@ func (s *sweep) play(ctx context.Context) error {
 	if err := n.stop(); err != nil {
 		return err
 	}
-	if n, err = begin(crashConfig(s.tapped())); err != nil {
+	if n, err = s.begin(); err != nil {
 		return err
 	}
 	s.led.forget("svc@2")
@@ -164,8 +168,14 @@ func (s *sweep) play(ctx context.Context) error {
 	return errors.Join(err, errors.New("the long job was over too soon"))
 }
 
-// tapped is the disk as the node sees it.
-func (s *sweep) tapped() *tapFS { return &tapFS{FS: s.mem, tap: s.tap} }
+// begin starts a node on the disk.
+func (s *sweep) begin() (*lifetime, error) {
+	cfg := crashConfig(&tapFS{FS: s.mem, tap: s.tap})
+	cfg.Fatal = s.fatal
+	s.starting.Store(true)
+	defer s.starting.Store(false)
+	return begin(cfg)
+}
 
 // lose crashes the node and starts one on what is left.
 func (s *sweep) lose(n *lifetime) (*lifetime, error) {
@@ -176,7 +186,7 @@ func (s *sweep) lose(n *lifetime) (*lifetime, error) {
 	}
 	s.mem = left
 	s.halted.Store(false)
-	return begin(crashConfig(s.tapped()))
+	return s.begin()
 }
 
 func (s *sweep) push(ctx context.Context, n *lifetime, service string, number uint64, fixture string) error {
