@@ -32,10 +32,11 @@ func openDB(fs FS, dir string, o dbOptions) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := verifyDB(fs, dir, len(under.logs) > 0); err != nil {
+	there, err := verifyDB(fs, dir, len(under.logs) > 0)
+	if err != nil {
 		return nil, err
 	}
-	p, err := pebble.Open(dir, &pebble.Options{
+	options := &pebble.Options{
 		FS:        under,
 		CacheSize: o.cache,
 		// Newer than the first format in which a write-ahead log tells a torn tail from damage in its middle.
@@ -57,7 +58,14 @@ func openDB(fs FS, dir string, o dbOptions) (*DB, error) {
 				}
 			},
 		},
-	})
+	}
+	p, err := pebble.Open(dir, options)
+	if err == nil && !there {
+		// Pebble makes a new database in an old format, first log included: one that does not say what was synced.
+		if err = p.Close(); err == nil {
+			p, err = pebble.Open(dir, options)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -106,19 +106,19 @@ func damagedFile(name string, err error) error {
 }
 
 // verifyDB refuses a database whose logs or MANIFEST are damaged before their end, and one that has content but no
-// MANIFEST in use, which Pebble would begin anew. used says that there is content beyond what its tables show.
-func verifyDB(fs FS, dir string, used bool) error {
+// MANIFEST in use, which Pebble would begin anew. used says that there is content beyond what its tables show. It tells whether there is a database.
+func verifyDB(fs FS, dir string, used bool) (there bool, err error) {
 	names, err := fs.List(dir)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	manifest := currentManifest(names)
 	used = used || slices.ContainsFunc(names, func(n string) bool { return path.Ext(n) == ".sst" })
 	if manifest == "" && used {
-		return damagedFile(dir, errors.New("the file marker.manifest.* is missing"))
+		return false, damagedFile(dir, errors.New("the file marker.manifest.* is missing"))
 	}
 	for _, name := range names {
 		n, isLog := logNumber(name)
@@ -127,13 +127,13 @@ func verifyDB(fs FS, dir string, used bool) error {
 		}
 		b, err := readFile(fs, fs.PathJoin(dir, name))
 		if err != nil {
-			return err
+			return false, err
 		}
 		if at := (&records{b: b, number: n, log: isLog}).damage(); at >= 0 {
-			return damagedFile(fs.PathJoin(dir, name), fmt.Errorf("byte %d cannot be read although what follows can", at))
+			return false, damagedFile(fs.PathJoin(dir, name), fmt.Errorf("byte %d cannot be read although what follows can", at))
 		}
 	}
-	return nil
+	return manifest != "", nil
 }
 
 // logNumber tells whether a file is a write-ahead log, and which.
