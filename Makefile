@@ -68,6 +68,10 @@ mainjob: ## the main job with tiny bounds: everything that only happens under pr
 grpcweb: ## call a node with the official gRPC-Web client (needs Node.js and npm)
 	bash scripts/grpcweb.sh
 
+.PHONY: grpcurl
+grpcurl: tools ## call a node with grpcurl, by reflection
+	bash scripts/grpcurl.sh
+
 .PHONY: bench
 bench: ## run all comparisons and write bench/RESULTS.md
 	cd bench && $(GO) run . all
