@@ -201,7 +201,8 @@ func scan(r pebble.Reader, o *pebble.IterOptions, err *error) iter.Seq2[[]byte, 
 // isCorruption also takes a missing file for damage: Pebble names files in its manifest before it needs them.
 func isCorruption(err error) bool {
 	return pebble.IsCorruptionError(err) || errors.Is(err, pebble.ErrDBNotPristine) || errors.Is(err, os.ErrNotExist) ||
-		strings.Contains(err.Error(), "corrupt") || strings.Contains(err.Error(), "checksum")
+		strings.Contains(err.Error(), "corrupt") || strings.Contains(err.Error(), "checksum") ||
+		strings.Contains(err.Error(), "from options") // a damaged OPTIONS file differs from what is always the same
 }
 
 func isDiskFull(err error) bool {

@@ -159,7 +159,7 @@ func TestFlippedBits(t *testing.T) {
 		case size == 0:
 			continue
 		case *powerlossAll:
-			places = 200
+			places = 60
 		case k == "log WAL" || strings.HasSuffix(k, "MANIFEST"):
 			places = 25
 		}

@@ -105,7 +105,13 @@ func begin(cfg node.Config) (*lifetime, error) {
 		die(err)
 		select {} // must not return; what called it is stuck for good, as a process would be gone
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancelRun := context.WithCancel(context.Background())
+	cancel := func() {
+		// What died is not taken down in good order: a part of it is stuck with what it holds.
+		if died.Err() == nil {
+			cancelRun()
+		}
+	}
 	opened := make(chan *node.Node, 1)
 	go func() {
 		n, err := node.New(ctx, cfg)
