@@ -11,6 +11,8 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"unicode"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 	"github.com/spf13/cobra"
@@ -132,9 +134,9 @@ func (a *app) exit(err error) int {
 		b, _ := json.Marshal(map[string]string{"error": text, "hint": hint, "reason": reason(err)})
 		fmt.Fprintf(a.stderr, "%s\n", b)
 	} else {
-		fmt.Fprintln(a.stderr, "wattle:", text)
+		fmt.Fprintln(a.stderr, "wattle:", plain(text))
 		if hint != "" {
-			fmt.Fprintln(a.stderr, "       ", hint)
+			fmt.Fprintln(a.stderr, "       ", plain(hint))
 		}
 	}
 	if isUsage {
@@ -219,6 +221,16 @@ func (a *app) input(cmd *cobra.Command, data, file string, args []string) ([]byt
 		return nil, usage("%q: only - may follow, which reads standard input", args[0])
 	}
 	return nil, nil
+}
+
+// plain makes text of others fit to be shown: a guest's message must not steer the terminal it is printed on.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 // sizeOf prints bytes for people.

@@ -22,6 +22,9 @@ func (a *app) call() *cobra.Command {
 			if err != nil {
 				return usage("%q: want SERVICE/FUNCTION, SERVICE@VERSION/FUNCTION or SERVICE@ALIAS/FUNCTION", args[0])
 			}
+			if timeout < 0 {
+				return usage("--timeout %s: want more than 0", timeout)
+			}
 			payload, err := a.input(cmd, data, file, args[1:])
 			if err != nil {
 				return err

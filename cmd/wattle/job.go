@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"connectrpc.com/connect"
@@ -187,7 +189,7 @@ func printJob(w io.Writer, j *wattlev1.Job) {
 	}
 	fmt.Fprintln(w)
 	if j.Error != nil {
-		fmt.Fprintf(w, "error: %s\n", j.Error.Message)
+		fmt.Fprintf(w, "error: %s\n", plain(j.Error.Message))
 	}
 	table(w, "STAGE\tFUNCTION\tSTATE\tTASKS\tRUNNING\tFAILURES\tIN\tOUT", func(row func(...any)) {
 		for _, s := range j.Stages {
@@ -264,7 +266,7 @@ func (a *app) result(ctx context.Context, cl *client.Client, id, stage string, t
 
 // printable quotes what would break a line of text.
 func printable(b []byte) string {
-	if !utf8.Valid(b) || strings.ContainsAny(string(b), "\t\n\r") {
+	if !utf8.Valid(b) || bytes.ContainsFunc(b, unicode.IsControl) {
 		return fmt.Sprintf("%q", b)
 	}
 	return string(b)
@@ -293,7 +295,7 @@ func (a *app) jobTasks() *cobra.Command {
 					for _, t := range res.Msg.Tasks {
 						var last string
 						if n := len(t.Errors); n > 0 {
-							last = t.Errors[n-1].Message
+							last = strings.Join(strings.Fields(plain(t.Errors[n-1].Message)), " ")
 						}
 						row(fmt.Sprintf("%s/%d", t.Stage, t.Index), stateName(t.State), t.Attempt, t.Usage.GetDuration().AsDuration().Round(time.Microsecond),
 							sizeOf(t.Usage.GetPeakMemoryBytes()), sizeOf(t.OutputBytes), last)

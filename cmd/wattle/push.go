@@ -24,6 +24,9 @@ func (a *app) push() *cobra.Command {
 			if service == "" {
 				return usage("say which service: --service NAME")
 			}
+			if timeout < 0 {
+				return usage("--timeout %s: want more than 0", timeout)
+			}
 			wasm, err := os.ReadFile(args[0])
 			if err != nil {
 				return err
@@ -48,7 +51,7 @@ func (a *app) push() *cobra.Command {
 				}
 				fmt.Fprintf(w, "%s %s@%d (%s, %s)\n", verb, v.Service, v.Number, v.Abi, sizeOf(v.Size))
 				for _, f := range v.Functions {
-					fmt.Fprintf(w, "  %s/%s  %s\n", v.Service, f.Name, f.Description)
+					fmt.Fprintf(w, "  %s/%s  %s\n", v.Service, f.Name, plain(f.Description))
 				}
 			})
 		},

@@ -125,7 +125,7 @@ func printService(w io.Writer, s *wattlev1.Service) {
 	for _, v := range s.Versions {
 		fmt.Fprintf(w, "\nversion %d, %s, %s, pushed %s\n  %s\n", v.Number, v.Abi, sizeOf(v.Size), since(v.CreatedAt.AsTime()), v.Digest)
 		for _, f := range v.Functions {
-			fmt.Fprintf(w, "  %-8s %s  %s\n", dag.KindName(f.Kind), f.Name, f.Description)
+			fmt.Fprintf(w, "  %-8s %s  %s\n", dag.KindName(f.Kind), f.Name, plain(f.Description))
 		}
 	}
 }

@@ -326,7 +326,9 @@ func TestJobsOnceListedAndDeleted(t *testing.T) {
 		eventually(t, "nothing runs", func() bool { return n.idle(t) })
 		n.undisturbed(t, 2, "sleep")
 		tasks := n.tasks(t, second.Id, "")
-		if !slices.ContainsFunc(tasks, func(t *wattlev1.Task) bool { return t.State == wattlev1.TaskState_TASK_STATE_COMPLETED && t.Usage.Duration.AsDuration() > 0 }) {
+		if !slices.ContainsFunc(tasks, func(t *wattlev1.Task) bool {
+			return t.State == wattlev1.TaskState_TASK_STATE_COMPLETED && t.Usage.Duration.AsDuration() > 0
+		}) {
 			t.Errorf("%v", tasks)
 		}
 	})
