@@ -25,7 +25,6 @@ type Work struct {
 type Input struct {
 	Task       uint32
 	Generation uint32
-	// Shuffled says that the bytes are a map output, Records that they are records.
 	Output *storev1.Output
 }
 
