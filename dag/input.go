@@ -18,7 +18,7 @@ import (
 // InlineBytes is how much travels inside records; more becomes a blob.
 const InlineBytes = 64 << 10
 
-// DefaultSplitBytes is the size of a split that no spec says.
+// DefaultSplitBytes is the largest size of a split that no spec says.
 const DefaultSplitBytes = 4 << 20
 
 // Putter stores bytes as blobs.
@@ -115,7 +115,7 @@ func (b *planning) files(ctx context.Context, in *wattlev1.FilesInput, ps *store
 	}
 	size := int64(in.SplitBytes)
 	if size <= 0 {
-		size = DefaultSplitBytes
+		size = splitBytes(files, b.Partitions)
 	}
 	splits, total := cut(files, size, in.Whole || !pack && in.SplitBytes == 0, pack, in.HeaderLines)
 	entries := make([][]byte, len(splits))
@@ -125,6 +125,17 @@ func (b *planning) files(ctx context.Context, in *wattlev1.FilesInput, ps *store
 		}
 	}
 	return b.table(ctx, ps, entries, total)
+}
+
+// splitBytes is the size of splits that no spec says: small enough that few large files keep all slots busy to the end, large
+// enough that starting a task does not matter.
+func splitBytes(files []File, partitions uint32) int64 {
+	const least = 256 << 10
+	var total int64
+	for _, f := range files {
+		total += f.Size
+	}
+	return min(max(total/int64(2*max(partitions, 1)), least), DefaultSplitBytes)
 }
 
 // cut makes splits of about size bytes: large files are cut unless whole, small ones share a split if pack.

@@ -595,7 +595,8 @@ type FilesInput struct {
 	Dir string `protobuf:"bytes,1,opt,name=dir,proto3" json:"dir,omitempty"`
 	// Which files below dir: "*" within a name, "**" across directories; a pattern without "/" matches names at any depth.
 	Glob string `protobuf:"bytes,2,opt,name=glob,proto3" json:"glob,omitempty"`
-	// Bytes in one split: large files are cut at line ends, small ones packed together. 4 MiB by default.
+	// Bytes in one split: large files are cut at line ends, small ones packed together. By default up to 4 MiB, less where
+	// that would leave slots idle.
 	SplitBytes uint64 `protobuf:"varint,3,opt,name=split_bytes,json=splitBytes,proto3" json:"split_bytes,omitempty"`
 	// Never cut a file.
 	Whole bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
