@@ -16,7 +16,7 @@ import (
 func (a *app) push() *cobra.Command {
 	var service string
 	var o client.PushOptions
-	var memory, outputBytes uint64
+	var memory, outputBytes, logBytes uint64
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use: "push FILE.wasm --service NAME", Short: "Publish a module as a version of a service", Args: cobra.ExactArgs(1),
@@ -31,8 +31,8 @@ func (a *app) push() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if memory > 0 || outputBytes > 0 || timeout > 0 {
-				o.Limits = &wattlev1.Limits{MemoryBytes: memory, OutputBytes: outputBytes}
+			if memory > 0 || outputBytes > 0 || logBytes > 0 || timeout > 0 {
+				o.Limits = &wattlev1.Limits{MemoryBytes: memory, OutputBytes: outputBytes, LogBytes: logBytes}
 				if timeout > 0 {
 					o.Limits.Timeout = durationpb.New(timeout)
 				}
@@ -63,5 +63,6 @@ func (a *app) push() *cobra.Command {
 	f.Uint64Var(&memory, "memory", 0, "limit of a call's memory in bytes")
 	f.DurationVar(&timeout, "timeout", 0, "limit of a call's time")
 	f.Uint64Var(&outputBytes, "output-bytes", 0, "limit of a call's output in bytes")
+	f.Uint64Var(&logBytes, "log-bytes", 0, "limit of a call's log in bytes")
 	return c
 }
