@@ -200,6 +200,7 @@ func (in *Inputs) open(p *storev1.FilePart) (_ *openPart, err error) {
 		if _, err := io.ReadFull(io.NewSectionReader(f, 0, begin), o.header); err != nil {
 			return nil, err
 		}
+		o.header = bytes.TrimSuffix(bytes.TrimSuffix(o.header, []byte("\n")), []byte("\r"))
 	}
 	end := o.from + o.length
 	if p.Lines && o.from > 0 {

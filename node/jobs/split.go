@@ -27,6 +27,9 @@ type parts struct {
 }
 
 func (p *parts) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil // reading nothing gets nowhere, for ever
+	}
 	for p.err == nil {
 		if p.r == nil {
 			if p.cur, p.err = p.next(); p.err != nil {
