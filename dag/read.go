@@ -25,7 +25,7 @@ type Work struct {
 type Input struct {
 	Task       uint32
 	Generation uint32
-	Output *storev1.Output
+	Output     *storev1.Output
 }
 
 // ReadWork returns what a task needs. A task whose inputs are not all there is told so with a Precondition error: it will run
