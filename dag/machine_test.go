@@ -55,6 +55,8 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		switch {
 		case ok != "":
 			f.Outcome = &storev1.Finish_Completed{Completed: &storev1.Output{Bytes: &storev1.Bytes{Digest: digest.Of([]byte(ok)).String(), Size: 10}}}
+		case d.HasArg("trouble"):
+			f.Outcome = &storev1.Finish_Failed{Failed: &storev1.Failure{Reason: "disk_full", Message: "no space", Trouble: true}}
 		case fail != "":
 			f.Outcome = &storev1.Finish_Failed{Failed: &storev1.Failure{Reason: fail, Message: "it " + fail, Retryable: fail != "final"}}
 		default:

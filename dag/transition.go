@@ -188,7 +188,7 @@ func (t *transition) completed(c *storev1.Finish, r *storev1.TaskRecord, out *st
 	r.State = wattlev1.TaskState_TASK_STATE_COMPLETED
 	r.Output = out
 	r.Replaces = ""
-	r.NotBefore, r.Alone, r.Lost, r.LostAlone = 0, false, 0, 0
+	r.NotBefore, r.Alone, r.Lost, r.LostAlone, r.Troubles = 0, false, 0, 0, 0
 	t.setTask(c.Stage, c.Task, r)
 	st := t.stage(c.Stage)
 	st.Completed++
@@ -208,14 +208,19 @@ func (t *transition) completed(c *storev1.Finish, r *storev1.TaskRecord, out *st
 
 func (t *transition) failed(c *storev1.Finish, r *storev1.TaskRecord, f *storev1.Failure) {
 	stage := t.plan.Stages[c.Stage]
-	r.Failures++
+	if f.Trouble {
+		r.Troubles++
+	} else {
+		r.Failures++
+		r.Troubles = 0
+	}
 	r.Errors = append(r.Errors, &wattlev1.AttemptError{Attempt: r.Attempt, Reason: f.Reason, Message: f.Message, At: timestamppb.New(t.cmd.Time)})
 	if len(r.Errors) > keptErrors {
 		r.Errors = r.Errors[len(r.Errors)-keptErrors:]
 	}
 	t.stage(c.Stage).Failures++
 	t.setStage(c.Stage)
-	if !f.Retryable || r.Failures >= stage.Retry.GetMaxAttempts() {
+	if !f.Trouble && (!f.Retryable || r.Failures >= stage.Retry.GetMaxAttempts()) {
 		r.State = wattlev1.TaskState_TASK_STATE_DISCARDED
 		t.setTask(c.Stage, c.Task, r)
 		t.fail(c.Stage, c.Task, c.Attempt, f.Reason, f.Message)
@@ -231,14 +236,17 @@ func (t *transition) failed(c *storev1.Finish, r *storev1.TaskRecord, f *storev1
 
 // backoff doubles with every failure and lies within a fifth of that, by a hash, so that every replica finds the same.
 func (t *transition) backoff(id TaskID, r *storev1.TaskRecord, p *storev1.Retry) int64 {
-	d := p.Backoff
-	for range r.Failures - 1 {
+	d := max(p.Backoff, int64(time.Millisecond))
+	if r.Troubles > 0 {
+		d = max(d, int64(time.Second)) // whatever the policy says: the node needs air
+	}
+	for range max(r.Failures, r.Troubles) - 1 {
 		if d *= 2; d >= p.MaxBackoff || d <= 0 {
 			break
 		}
 	}
 	if d > p.MaxBackoff || d < 0 {
-		d = p.MaxBackoff
+		d = max(p.MaxBackoff, int64(time.Millisecond))
 	}
 	h := fnv.New64a()
 	fmt.Fprint(h, id)

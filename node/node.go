@@ -44,6 +44,9 @@ import (
 type Config struct {
 	// Data is the data directory.
 	Data string
+	// Cache keeps compiled modules: Data/cache by default. Nodes of one user may share it; whoever can write there can run
+	// code in the node.
+	Cache string
 	// Addr is where the API listens, 127.0.0.1:7070 by default; port 0 takes any.
 	Addr string
 	// Insecure allows to listen beyond loopback although nothing is authenticated.
@@ -192,8 +195,11 @@ const maxModule = 64 << 20
 // openHost keeps compiled code beside the data, or in a folder of its own where the data is not on the
 // operating system's file system.
 func (n *Node) openHost(ctx context.Context) (err error) {
-	dir := filepath.Join(n.cfg.Data, "cache")
-	if n.cfg.FS != store.OS {
+	dir := n.cfg.Cache
+	if dir == "" {
+		dir = filepath.Join(n.cfg.Data, "cache")
+	}
+	if n.cfg.Cache == "" && n.cfg.FS != store.OS {
 		if dir, err = os.MkdirTemp("", "wattle-cache-"); err != nil {
 			return err
 		}

@@ -52,6 +52,7 @@ func (counter) Refs(machine.Reader, func(digest.Digest)) {}
 type recorder struct {
 	mu      sync.Mutex
 	leads   map[ID]uint64
+	led     chan ID // gets every shard that is led
 	resumed []string
 	effects []string
 }
@@ -65,6 +66,10 @@ func (r *recorder) Lead(id ID, term uint64, effects []machine.Effect) {
 	r.leads[id] = term
 	for _, e := range effects {
 		r.resumed = append(r.resumed, e.(counted).body)
+	}
+	select {
+	case r.led <- id:
+	default:
 	}
 }
 
@@ -107,7 +112,7 @@ func startNodeIn(t testing.TB, fs store.FS, dir string, replica uint64, voters [
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &testNode{store: s, sink: &recorder{}}
+	n := &testNode{store: s, sink: &recorder{led: make(chan ID, 100)}}
 	cfg := Config{Store: s, Table: table, Replica: replica, Machines: map[machine.ID]machine.Machine{counterID: counter{}}, Sink: n.sink, Tick: 10 * time.Millisecond}
 	if tune != nil {
 		tune(&cfg)
@@ -180,6 +185,9 @@ func TestProposeReadRestart(t *testing.T) {
 		if got := after.read(t, fmt.Sprint("k", i)); got != 4 {
 			t.Errorf("after the crash k%d: %d, want 4", i, got)
 		}
+	}
+	for range 16 {
+		<-after.sink.led
 	}
 	if after.Replayed() == 0 {
 		t.Error("nothing was replayed")

@@ -30,14 +30,20 @@ var binaryFlag = flag.String("binary", "", "a wattle binary to test; built from 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	// Compiled once for all nodes: under the race detector that is most of what they would do.
+	var err error
+	if sharedCache, err = os.MkdirTemp("", "wattle-e2e-cache-"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
+	os.RemoveAll(sharedCache)
 	if builtDir != "" {
 		os.RemoveAll(builtDir)
 	}
 	os.Exit(code)
 }
 
-var builtDir string
+var builtDir, sharedCache string
 
 // binary returns the path of the wattle binary, built at most once.
 var binary = sync.OnceValues(func() (string, error) {
@@ -89,6 +95,7 @@ func inProcess(t testing.TB, cfg node.Config) *target {
 		cfg.Data = filepath.Join(t.TempDir(), "data")
 	}
 	cfg.Addr = "127.0.0.1:0"
+	cfg.Cache = sharedCache
 	cfg.Fatal = func(err error) { panic(err) }
 	n, err := node.New(t.Context(), cfg)
 	if err != nil {
@@ -178,6 +185,7 @@ func upArgs(cfg node.Config) []string {
 			args = append(args, fmt.Sprintf("--%s=%v", flag, v))
 		}
 	}
+	add("cache", sharedCache, true)
 	for _, d := range cfg.AllowDirs {
 		add("allow-dir", d, true)
 	}

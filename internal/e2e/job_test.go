@@ -132,13 +132,16 @@ func sameCounts(t testing.TB, got, want map[string]int) {
 // A word count over real files is exact, whether its shuffle fits into memory or not.
 func TestWordCount(t *testing.T) {
 	t.Parallel()
-	dir := goFiles("net")
+	dir, split := goFiles("net"), "1000000"
+	if testing.Short() {
+		dir, split = goFiles("net/netip"), "50000"
+	}
 	want := countWords(t, dir)
 	for name, bytes := range map[string]int64{"memory": 0, "spilling": 64 << 10} {
 		t.Run(name, func(t *testing.T) {
 			both(t, node.Config{AllowDirs: []string{dir}, ShuffleBytes: bytes}, func(t *testing.T, n *target) {
 				n.pushPlugin("wordcount")
-				job := n.complete(n.submit(wordcountSpec, map[string]string{"dir": dir, "split": "1000000"}).Id)
+				job := n.complete(n.submit(wordcountSpec, map[string]string{"dir": dir, "split": split}).Id)
 				sameCounts(t, n.counts(job.Id, "total"), want)
 				if tasks := job.Stages[0].Tasks; tasks < 3 {
 					t.Errorf("%d map tasks: nothing was split", tasks)

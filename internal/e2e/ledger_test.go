@@ -43,6 +43,13 @@ func (l *ledger) learn(name string, f fact) {
 	l.changes++
 }
 
+// version counts the changes so far.
+func (l *ledger) version() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changes
+}
+
 // forget must be called before something is asked for that would make a fact untrue.
 func (l *ledger) forget(name string) {
 	l.mu.Lock()
@@ -114,6 +121,7 @@ func begin(cfg node.Config) (*lifetime, error) {
 	}
 	opened := make(chan *node.Node, 1)
 	go func() {
+		cfg.Cache = sharedCache
 		n, err := node.New(ctx, cfg)
 		if err != nil {
 			ended <- err

@@ -104,7 +104,7 @@ func (s *sweep) look(op, at string) {
 			c.fs = s.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: mode, RNG: s.rng})
 		})
 		if mode == 0 {
-			s.synced, s.seen = false, s.led.changes
+			s.synced, s.seen = false, s.led.version()
 		}
 		s.checks <- c
 	}
@@ -112,9 +112,7 @@ func (s *sweep) look(op, at string) {
 
 // fresh tells whether a crash that keeps only what is synced can show something new.
 func (s *sweep) fresh() bool {
-	s.led.mu.Lock()
-	defer s.led.mu.Unlock()
-	return s.synced || s.led.changes != s.seen
+	return s.synced || s.led.version() != s.seen
 }
 
 // run plays the scenario and returns how it went once every check is done.
@@ -222,7 +220,7 @@ func TestPowerLossFindsMissingSyncs(t *testing.T) {
 				if len(s.faults) > 0 {
 					cancel()
 				}
-				if len(s.faults) > 0 || !s.fresh() || s.led.changes == s.seen {
+				if len(s.faults) > 0 || !s.fresh() || s.led.version() == s.seen {
 					return nil
 				}
 				return []int{0}

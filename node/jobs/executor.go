@@ -82,12 +82,14 @@ func (l *lostInput) Error() string { return l.err.Error() }
 func (l *lostInput) Unwrap() error { return l.err }
 
 // failure judges an error: errors a guest answers with and time limits may pass; crashes and other limits usually repeat, and
-// so does what is wrong with the input. What went wrong on the node itself may pass, too.
+// so does what is wrong with the input. What went wrong on the node itself may pass, too; a full disk or memory that is short is waited for.
 func (t *task) failure(err error) *storev1.Failure {
 	f := &storev1.Failure{Reason: fault.Reason(err), Message: limitText(err.Error(), 4<<10)}
 	e := fault.As(err)
 	switch {
-	case e == nil, e.Kind == fault.Internal, e.Kind == fault.Exhausted, e.Reason == "time_limit":
+	case e != nil && e.Kind == fault.Exhausted:
+		f.Trouble = true
+	case e == nil, e.Kind == fault.Internal, e.Reason == "time_limit":
 		f.Retryable = true
 	case e.Kind == fault.Guest:
 		f.Retryable = e.Fields["permanent"] != "true"

@@ -1204,7 +1204,9 @@ type Failure struct {
 	Reason  string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	Message string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// May be tried again if the policy allows.
-	Retryable     bool `protobuf:"varint,3,opt,name=retryable,proto3" json:"retryable,omitempty"`
+	Retryable bool `protobuf:"varint,3,opt,name=retryable,proto3" json:"retryable,omitempty"`
+	// The node's own trouble, such as a full disk: tried again after a pause, however often, and not held against the task.
+	Trouble       bool `protobuf:"varint,4,opt,name=trouble,proto3" json:"trouble,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1256,6 +1258,13 @@ func (x *Failure) GetMessage() string {
 func (x *Failure) GetRetryable() bool {
 	if x != nil {
 		return x.Retryable
+	}
+	return false
+}
+
+func (x *Failure) GetTrouble() bool {
+	if x != nil {
+		return x.Trouble
 	}
 	return false
 }
@@ -1746,7 +1755,9 @@ type TaskRecord struct {
 	Output    *Output            `protobuf:"bytes,11,opt,name=output,proto3" json:"output,omitempty"`
 	Usage     *v1.CallUsage      `protobuf:"bytes,12,opt,name=usage,proto3" json:"usage,omitempty"`
 	// The digest of the output of the generation before, while this one is being made again.
-	Replaces      string `protobuf:"bytes,13,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	Replaces string `protobuf:"bytes,13,opt,name=replaces,proto3" json:"replaces,omitempty"`
+	// Attempts in a row that ended in the node's own trouble.
+	Troubles      uint32 `protobuf:"varint,14,opt,name=troubles,proto3" json:"troubles,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1870,6 +1881,13 @@ func (x *TaskRecord) GetReplaces() string {
 		return x.Replaces
 	}
 	return ""
+}
+
+func (x *TaskRecord) GetTroubles() uint32 {
+	if x != nil {
+		return x.Troubles
+	}
+	return 0
 }
 
 // JobResult answers a JobCommand.
@@ -2034,11 +2052,12 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\aoutcome\"P\n" +
 	"\x06Output\x12,\n" +
 	"\x05bytes\x18\x01 \x01(\v2\x16.wattle.store.v1.BytesR\x05bytes\x12\x18\n" +
-	"\arecords\x18\x02 \x01(\bR\arecords\"Y\n" +
+	"\arecords\x18\x02 \x01(\bR\arecords\"s\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +
-	"\tretryable\x18\x03 \x01(\bR\tretryable\"\t\n" +
+	"\tretryable\x18\x03 \x01(\bR\tretryable\x12\x18\n" +
+	"\atrouble\x18\x04 \x01(\bR\atrouble\"\t\n" +
 	"\aRelease\"P\n" +
 	"\x04Lose\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
@@ -2067,7 +2086,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\bfailures\x18\x03 \x01(\rR\bfailures\x12!\n" +
 	"\foutput_bytes\x18\x04 \x01(\x04R\voutputBytes\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\x12\x18\n" +
-	"\arecords\x18\x06 \x01(\bR\arecords\"\xb4\x03\n" +
+	"\arecords\x18\x06 \x01(\bR\arecords\"\xd0\x03\n" +
 	"\n" +
 	"TaskRecord\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.wattle.v1.TaskStateR\x05state\x12\x1e\n" +
@@ -2087,7 +2106,8 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	" \x03(\v2\x17.wattle.v1.AttemptErrorR\x06errors\x12/\n" +
 	"\x06output\x18\v \x01(\v2\x17.wattle.store.v1.OutputR\x06output\x12*\n" +
 	"\x05usage\x18\f \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\x12\x1a\n" +
-	"\breplaces\x18\r \x01(\tR\breplaces\"m\n" +
+	"\breplaces\x18\r \x01(\tR\breplaces\x12\x1a\n" +
+	"\btroubles\x18\x0e \x01(\rR\btroubles\"m\n" +
 	"\tJobResult\x12,\n" +
 	"\x03job\x18\x01 \x01(\v2\x1a.wattle.store.v1.JobRecordR\x03job\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\x12\x18\n" +
