@@ -223,7 +223,8 @@ func (s *Scheduler) pick(ctx context.Context) (*Attempt, bool, error) {
 
 // record makes the start of an attempt that may repeat one durable, and tells whether it may run.
 func (s *Scheduler) record(ctx context.Context, a *Attempt) bool {
-	res, err := s.propose(ctx, a.Task.Job, &storev1.JobCommand{Change: &storev1.JobCommand_Start{Start: &storev1.Start{
+	// A start whose outcome nobody waited for would look like one that was lost with its node.
+	res, err := s.propose(context.WithoutCancel(ctx), a.Task.Job, &storev1.JobCommand{Change: &storev1.JobCommand_Start{Start: &storev1.Start{
 		Stage: a.Task.Stage, Task: a.Task.Index, Generation: a.Generation, Attempt: a.Attempt, Alone: a.Alone,
 	}}})
 	if err != nil || res.GetAttempt() == 0 {
