@@ -29,7 +29,9 @@ type ErrorDetail struct {
 	// What to do next, for a person. May be empty.
 	Hint string `protobuf:"bytes,2,opt,name=hint,proto3" json:"hint,omitempty"`
 	// What the error is about, e.g. {"limit": "memory", "value": "67108864"}.
-	Fields        map[string]string `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Fields map[string]string `protobuf:"bytes,3,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What a call took that failed.
+	Stats         *CallStats `protobuf:"bytes,4,opt,name=stats,proto3" json:"stats,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -85,15 +87,23 @@ func (x *ErrorDetail) GetFields() map[string]string {
 	return nil
 }
 
+func (x *ErrorDetail) GetStats() *CallStats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
 var File_wattle_v1_error_proto protoreflect.FileDescriptor
 
 const file_wattle_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x15wattle/v1/error.proto\x12\twattle.v1\"\xb0\x01\n" +
+	"\x15wattle/v1/error.proto\x12\twattle.v1\x1a\x16wattle/v1/invoke.proto\"\xdc\x01\n" +
 	"\vErrorDetail\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x12\n" +
 	"\x04hint\x18\x02 \x01(\tR\x04hint\x12:\n" +
-	"\x06fields\x18\x03 \x03(\v2\".wattle.v1.ErrorDetail.FieldsEntryR\x06fields\x1a9\n" +
+	"\x06fields\x18\x03 \x03(\v2\".wattle.v1.ErrorDetail.FieldsEntryR\x06fields\x12*\n" +
+	"\x05stats\x18\x04 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats\x1a9\n" +
 	"\vFieldsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x93\x01\n" +
@@ -117,14 +127,16 @@ var file_wattle_v1_error_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_wattle_v1_error_proto_goTypes = []any{
 	(*ErrorDetail)(nil), // 0: wattle.v1.ErrorDetail
 	nil,                 // 1: wattle.v1.ErrorDetail.FieldsEntry
+	(*CallStats)(nil),   // 2: wattle.v1.CallStats
 }
 var file_wattle_v1_error_proto_depIdxs = []int32{
 	1, // 0: wattle.v1.ErrorDetail.fields:type_name -> wattle.v1.ErrorDetail.FieldsEntry
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	2, // 1: wattle.v1.ErrorDetail.stats:type_name -> wattle.v1.CallStats
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_wattle_v1_error_proto_init() }
@@ -132,6 +144,7 @@ func file_wattle_v1_error_proto_init() {
 	if File_wattle_v1_error_proto != nil {
 		return
 	}
+	file_wattle_v1_invoke_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -170,11 +170,14 @@ func (x *InvokeResponse) GetStats() *CallStats {
 }
 
 type CallStats struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	Duration        *durationpb.Duration   `protobuf:"bytes,1,opt,name=duration,proto3" json:"duration,omitempty"`
-	PeakMemoryBytes uint64                 `protobuf:"varint,2,opt,name=peak_memory_bytes,json=peakMemoryBytes,proto3" json:"peak_memory_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Duration *durationpb.Duration   `protobuf:"bytes,1,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The largest size of the guest's memory.
+	PeakMemoryBytes uint64 `protobuf:"varint,2,opt,name=peak_memory_bytes,json=peakMemoryBytes,proto3" json:"peak_memory_bytes,omitempty"`
+	// What the call computed, in units of about one WebAssembly instruction.
+	Fuel          uint64 `protobuf:"varint,3,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CallStats) Reset() {
@@ -221,6 +224,13 @@ func (x *CallStats) GetPeakMemoryBytes() uint64 {
 	return 0
 }
 
+func (x *CallStats) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
 var File_wattle_v1_invoke_proto protoreflect.FileDescriptor
 
 const file_wattle_v1_invoke_proto_rawDesc = "" +
@@ -236,10 +246,11 @@ const file_wattle_v1_invoke_proto_rawDesc = "" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12*\n" +
-	"\x05stats\x18\x04 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats\"n\n" +
+	"\x05stats\x18\x04 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats\"\x82\x01\n" +
 	"\tCallStats\x125\n" +
 	"\bduration\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12*\n" +
-	"\x11peak_memory_bytes\x18\x02 \x01(\x04R\x0fpeakMemoryBytes2P\n" +
+	"\x11peak_memory_bytes\x18\x02 \x01(\x04R\x0fpeakMemoryBytes\x12\x12\n" +
+	"\x04fuel\x18\x03 \x01(\x04R\x04fuel2P\n" +
 	"\rInvokeService\x12?\n" +
 	"\x06Invoke\x12\x18.wattle.v1.InvokeRequest\x1a\x19.wattle.v1.InvokeResponse\"\x00B\x94\x01\n" +
 	"\rcom.wattle.v1B\vInvokeProtoP\x01Z1github.com/wattlehq/wattle/gen/wattle/v1;wattlev1\xa2\x02\x03WXX\xaa\x02\tWattle.V1\xca\x02\tWattle\\V1\xe2\x02\x15Wattle\\V1\\GPBMetadata\xea\x02\n" +

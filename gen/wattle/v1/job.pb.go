@@ -1295,6 +1295,7 @@ type AttemptError struct {
 	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	At            *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	Usage         *CallUsage             `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1357,10 +1358,18 @@ func (x *AttemptError) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *AttemptError) GetUsage() *CallUsage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
 type CallUsage struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Duration        *durationpb.Duration   `protobuf:"bytes,1,opt,name=duration,proto3" json:"duration,omitempty"`
 	PeakMemoryBytes uint64                 `protobuf:"varint,2,opt,name=peak_memory_bytes,json=peakMemoryBytes,proto3" json:"peak_memory_bytes,omitempty"`
+	Fuel            uint64                 `protobuf:"varint,3,opt,name=fuel,proto3" json:"fuel,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1405,6 +1414,13 @@ func (x *CallUsage) GetDuration() *durationpb.Duration {
 func (x *CallUsage) GetPeakMemoryBytes() uint64 {
 	if x != nil {
 		return x.PeakMemoryBytes
+	}
+	return 0
+}
+
+func (x *CallUsage) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
 	}
 	return 0
 }
@@ -2560,15 +2576,17 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x06errors\x18\x06 \x03(\v2\x17.wattle.v1.AttemptErrorR\x06errors\x12#\n" +
 	"\routput_digest\x18\a \x01(\tR\foutputDigest\x12!\n" +
 	"\foutput_bytes\x18\b \x01(\x04R\voutputBytes\x12*\n" +
-	"\x05usage\x18\t \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\"\x86\x01\n" +
+	"\x05usage\x18\t \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\"\xb2\x01\n" +
 	"\fAttemptError\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12*\n" +
-	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"n\n" +
+	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12*\n" +
+	"\x05usage\x18\x05 \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\"\x82\x01\n" +
 	"\tCallUsage\x125\n" +
 	"\bduration\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12*\n" +
-	"\x11peak_memory_bytes\x18\x02 \x01(\x04R\x0fpeakMemoryBytes\"c\n" +
+	"\x11peak_memory_bytes\x18\x02 \x01(\x04R\x0fpeakMemoryBytes\x12\x12\n" +
+	"\x04fuel\x18\x03 \x01(\x04R\x04fuel\"c\n" +
 	"\x10SubmitJobRequest\x12&\n" +
 	"\x04spec\x18\x01 \x01(\v2\x12.wattle.v1.JobSpecR\x04spec\x12'\n" +
 	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"O\n" +
@@ -2743,42 +2761,43 @@ var file_wattle_v1_job_proto_depIdxs = []int32{
 	16, // 20: wattle.v1.Task.errors:type_name -> wattle.v1.AttemptError
 	17, // 21: wattle.v1.Task.usage:type_name -> wattle.v1.CallUsage
 	41, // 22: wattle.v1.AttemptError.at:type_name -> google.protobuf.Timestamp
-	40, // 23: wattle.v1.CallUsage.duration:type_name -> google.protobuf.Duration
-	3,  // 24: wattle.v1.SubmitJobRequest.spec:type_name -> wattle.v1.JobSpec
-	12, // 25: wattle.v1.SubmitJobResponse.job:type_name -> wattle.v1.Job
-	12, // 26: wattle.v1.GetJobResponse.job:type_name -> wattle.v1.Job
-	12, // 27: wattle.v1.ListJobsResponse.jobs:type_name -> wattle.v1.Job
-	12, // 28: wattle.v1.WatchJobResponse.job:type_name -> wattle.v1.Job
-	12, // 29: wattle.v1.CancelJobResponse.job:type_name -> wattle.v1.Job
-	12, // 30: wattle.v1.PauseJobResponse.job:type_name -> wattle.v1.Job
-	12, // 31: wattle.v1.ResumeJobResponse.job:type_name -> wattle.v1.Job
-	15, // 32: wattle.v1.ListTasksResponse.tasks:type_name -> wattle.v1.Task
-	38, // 33: wattle.v1.ReadResultResponse.header:type_name -> wattle.v1.ResultHeader
-	18, // 34: wattle.v1.JobService.SubmitJob:input_type -> wattle.v1.SubmitJobRequest
-	20, // 35: wattle.v1.JobService.GetJob:input_type -> wattle.v1.GetJobRequest
-	22, // 36: wattle.v1.JobService.ListJobs:input_type -> wattle.v1.ListJobsRequest
-	24, // 37: wattle.v1.JobService.WatchJob:input_type -> wattle.v1.WatchJobRequest
-	26, // 38: wattle.v1.JobService.CancelJob:input_type -> wattle.v1.CancelJobRequest
-	28, // 39: wattle.v1.JobService.PauseJob:input_type -> wattle.v1.PauseJobRequest
-	30, // 40: wattle.v1.JobService.ResumeJob:input_type -> wattle.v1.ResumeJobRequest
-	32, // 41: wattle.v1.JobService.DeleteJob:input_type -> wattle.v1.DeleteJobRequest
-	34, // 42: wattle.v1.JobService.ListTasks:input_type -> wattle.v1.ListTasksRequest
-	36, // 43: wattle.v1.JobService.ReadResult:input_type -> wattle.v1.ReadResultRequest
-	19, // 44: wattle.v1.JobService.SubmitJob:output_type -> wattle.v1.SubmitJobResponse
-	21, // 45: wattle.v1.JobService.GetJob:output_type -> wattle.v1.GetJobResponse
-	23, // 46: wattle.v1.JobService.ListJobs:output_type -> wattle.v1.ListJobsResponse
-	25, // 47: wattle.v1.JobService.WatchJob:output_type -> wattle.v1.WatchJobResponse
-	27, // 48: wattle.v1.JobService.CancelJob:output_type -> wattle.v1.CancelJobResponse
-	29, // 49: wattle.v1.JobService.PauseJob:output_type -> wattle.v1.PauseJobResponse
-	31, // 50: wattle.v1.JobService.ResumeJob:output_type -> wattle.v1.ResumeJobResponse
-	33, // 51: wattle.v1.JobService.DeleteJob:output_type -> wattle.v1.DeleteJobResponse
-	35, // 52: wattle.v1.JobService.ListTasks:output_type -> wattle.v1.ListTasksResponse
-	37, // 53: wattle.v1.JobService.ReadResult:output_type -> wattle.v1.ReadResultResponse
-	44, // [44:54] is the sub-list for method output_type
-	34, // [34:44] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	17, // 23: wattle.v1.AttemptError.usage:type_name -> wattle.v1.CallUsage
+	40, // 24: wattle.v1.CallUsage.duration:type_name -> google.protobuf.Duration
+	3,  // 25: wattle.v1.SubmitJobRequest.spec:type_name -> wattle.v1.JobSpec
+	12, // 26: wattle.v1.SubmitJobResponse.job:type_name -> wattle.v1.Job
+	12, // 27: wattle.v1.GetJobResponse.job:type_name -> wattle.v1.Job
+	12, // 28: wattle.v1.ListJobsResponse.jobs:type_name -> wattle.v1.Job
+	12, // 29: wattle.v1.WatchJobResponse.job:type_name -> wattle.v1.Job
+	12, // 30: wattle.v1.CancelJobResponse.job:type_name -> wattle.v1.Job
+	12, // 31: wattle.v1.PauseJobResponse.job:type_name -> wattle.v1.Job
+	12, // 32: wattle.v1.ResumeJobResponse.job:type_name -> wattle.v1.Job
+	15, // 33: wattle.v1.ListTasksResponse.tasks:type_name -> wattle.v1.Task
+	38, // 34: wattle.v1.ReadResultResponse.header:type_name -> wattle.v1.ResultHeader
+	18, // 35: wattle.v1.JobService.SubmitJob:input_type -> wattle.v1.SubmitJobRequest
+	20, // 36: wattle.v1.JobService.GetJob:input_type -> wattle.v1.GetJobRequest
+	22, // 37: wattle.v1.JobService.ListJobs:input_type -> wattle.v1.ListJobsRequest
+	24, // 38: wattle.v1.JobService.WatchJob:input_type -> wattle.v1.WatchJobRequest
+	26, // 39: wattle.v1.JobService.CancelJob:input_type -> wattle.v1.CancelJobRequest
+	28, // 40: wattle.v1.JobService.PauseJob:input_type -> wattle.v1.PauseJobRequest
+	30, // 41: wattle.v1.JobService.ResumeJob:input_type -> wattle.v1.ResumeJobRequest
+	32, // 42: wattle.v1.JobService.DeleteJob:input_type -> wattle.v1.DeleteJobRequest
+	34, // 43: wattle.v1.JobService.ListTasks:input_type -> wattle.v1.ListTasksRequest
+	36, // 44: wattle.v1.JobService.ReadResult:input_type -> wattle.v1.ReadResultRequest
+	19, // 45: wattle.v1.JobService.SubmitJob:output_type -> wattle.v1.SubmitJobResponse
+	21, // 46: wattle.v1.JobService.GetJob:output_type -> wattle.v1.GetJobResponse
+	23, // 47: wattle.v1.JobService.ListJobs:output_type -> wattle.v1.ListJobsResponse
+	25, // 48: wattle.v1.JobService.WatchJob:output_type -> wattle.v1.WatchJobResponse
+	27, // 49: wattle.v1.JobService.CancelJob:output_type -> wattle.v1.CancelJobResponse
+	29, // 50: wattle.v1.JobService.PauseJob:output_type -> wattle.v1.PauseJobResponse
+	31, // 51: wattle.v1.JobService.ResumeJob:output_type -> wattle.v1.ResumeJobResponse
+	33, // 52: wattle.v1.JobService.DeleteJob:output_type -> wattle.v1.DeleteJobResponse
+	35, // 53: wattle.v1.JobService.ListTasks:output_type -> wattle.v1.ListTasksResponse
+	37, // 54: wattle.v1.JobService.ReadResult:output_type -> wattle.v1.ReadResultResponse
+	45, // [45:55] is the sub-list for method output_type
+	35, // [35:45] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_wattle_v1_job_proto_init() }

@@ -145,11 +145,16 @@ func (x *Function) GetDescription() string {
 
 // Limits bound one call. Zero means the node's default.
 type Limits struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	MemoryBytes   uint64                 `protobuf:"varint,1,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	Timeout       *durationpb.Duration   `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	OutputBytes   uint64                 `protobuf:"varint,3,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
-	LogBytes      uint64                 `protobuf:"varint,4,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	MemoryBytes uint64                 `protobuf:"varint,1,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	Timeout     *durationpb.Duration   `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	OutputBytes uint64                 `protobuf:"varint,3,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
+	LogBytes    uint64                 `protobuf:"varint,4,opt,name=log_bytes,json=logBytes,proto3" json:"log_bytes,omitempty"`
+	// What the call computes, in units of about one WebAssembly instruction; the same on every node.
+	Fuel       uint64 `protobuf:"varint,5,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	StackBytes uint64 `protobuf:"varint,6,opt,name=stack_bytes,json=stackBytes,proto3" json:"stack_bytes,omitempty"`
+	// Calls of the function that may run at a time on one node.
+	Concurrency   uint32 `protobuf:"varint,7,opt,name=concurrency,proto3" json:"concurrency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -212,6 +217,226 @@ func (x *Limits) GetLogBytes() uint64 {
 	return 0
 }
 
+func (x *Limits) GetFuel() uint64 {
+	if x != nil {
+		return x.Fuel
+	}
+	return 0
+}
+
+func (x *Limits) GetStackBytes() uint64 {
+	if x != nil {
+		return x.StackBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetConcurrency() uint32 {
+	if x != nil {
+		return x.Concurrency
+	}
+	return 0
+}
+
+// Capabilities are what the functions of a version may do beyond computing. What is not granted is denied.
+type Capabilities struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Settings that the functions can read.
+	Config map[string]string `protobuf:"bytes,1,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Requests they may make.
+	Http []*HTTPGrant `protobuf:"bytes,2,rep,name=http,proto3" json:"http,omitempty"`
+	// Functions they may call: "SERVICE/FUNCTION", or "SERVICE/*" for all of a service.
+	Calls []string `protobuf:"bytes,3,rep,name=calls,proto3" json:"calls,omitempty"`
+	// The memory that all functions of the service share on a node.
+	Cache bool `protobuf:"varint,4,opt,name=cache,proto3" json:"cache,omitempty"`
+	// Folders they may read.
+	Files         []*FilesGrant `protobuf:"bytes,5,rep,name=files,proto3" json:"files,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Capabilities) Reset() {
+	*x = Capabilities{}
+	mi := &file_wattle_v1_registry_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Capabilities) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Capabilities) ProtoMessage() {}
+
+func (x *Capabilities) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_registry_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Capabilities.ProtoReflect.Descriptor instead.
+func (*Capabilities) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Capabilities) GetConfig() map[string]string {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *Capabilities) GetHttp() []*HTTPGrant {
+	if x != nil {
+		return x.Http
+	}
+	return nil
+}
+
+func (x *Capabilities) GetCalls() []string {
+	if x != nil {
+		return x.Calls
+	}
+	return nil
+}
+
+func (x *Capabilities) GetCache() bool {
+	if x != nil {
+		return x.Cache
+	}
+	return false
+}
+
+func (x *Capabilities) GetFiles() []*FilesGrant {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+type HTTPGrant struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A host name, "*.NAME" for all names below it, or either with ":PORT". Without a port, those of http and https.
+	Host string `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	// Empty allows GET and HEAD.
+	Methods []string `protobuf:"bytes,2,rep,name=methods,proto3" json:"methods,omitempty"`
+	// Allows addresses that are not public: loopback, private networks, link-local.
+	Private       bool `protobuf:"varint,3,opt,name=private,proto3" json:"private,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HTTPGrant) Reset() {
+	*x = HTTPGrant{}
+	mi := &file_wattle_v1_registry_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HTTPGrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HTTPGrant) ProtoMessage() {}
+
+func (x *HTTPGrant) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_registry_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HTTPGrant.ProtoReflect.Descriptor instead.
+func (*HTTPGrant) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *HTTPGrant) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *HTTPGrant) GetMethods() []string {
+	if x != nil {
+		return x.Methods
+	}
+	return nil
+}
+
+func (x *HTTPGrant) GetPrivate() bool {
+	if x != nil {
+		return x.Private
+	}
+	return false
+}
+
+type FilesGrant struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the functions find it, such as "/data".
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// A folder on the node, below one that the node was started with --allow-dir.
+	Dir           string `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FilesGrant) Reset() {
+	*x = FilesGrant{}
+	mi := &file_wattle_v1_registry_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FilesGrant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FilesGrant) ProtoMessage() {}
+
+func (x *FilesGrant) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_registry_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FilesGrant.ProtoReflect.Descriptor instead.
+func (*FilesGrant) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *FilesGrant) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FilesGrant) GetDir() string {
+	if x != nil {
+		return x.Dir
+	}
+	return ""
+}
+
 type Version struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Service string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
@@ -227,13 +452,19 @@ type Version struct {
 	// Limits of single functions; a field that is zero falls back to limits.
 	FunctionLimits map[string]*Limits     `protobuf:"bytes,8,rep,name=function_limits,json=functionLimits,proto3" json:"function_limits,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	CreatedAt      *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Asked for when it was published: each call runs in an instance made for it.
+	Fresh bool `protobuf:"varint,10,opt,name=fresh,proto3" json:"fresh,omitempty"`
+	// Why each call gets an instance of its own. Empty where calls share instances that are put back to the same
+	// clean state after each.
+	FreshReason   string        `protobuf:"bytes,11,opt,name=fresh_reason,json=freshReason,proto3" json:"fresh_reason,omitempty"`
+	Capabilities  *Capabilities `protobuf:"bytes,12,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Version) Reset() {
 	*x = Version{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[2]
+	mi := &file_wattle_v1_registry_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -245,7 +476,7 @@ func (x *Version) String() string {
 func (*Version) ProtoMessage() {}
 
 func (x *Version) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[2]
+	mi := &file_wattle_v1_registry_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -258,7 +489,7 @@ func (x *Version) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Version.ProtoReflect.Descriptor instead.
 func (*Version) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{2}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Version) GetService() string {
@@ -324,6 +555,27 @@ func (x *Version) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Version) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
+}
+
+func (x *Version) GetFreshReason() string {
+	if x != nil {
+		return x.FreshReason
+	}
+	return ""
+}
+
+func (x *Version) GetCapabilities() *Capabilities {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
 type Service struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -339,7 +591,7 @@ type Service struct {
 
 func (x *Service) Reset() {
 	*x = Service{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[3]
+	mi := &file_wattle_v1_registry_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +603,7 @@ func (x *Service) String() string {
 func (*Service) ProtoMessage() {}
 
 func (x *Service) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[3]
+	mi := &file_wattle_v1_registry_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +616,7 @@ func (x *Service) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Service.ProtoReflect.Descriptor instead.
 func (*Service) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{3}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Service) GetName() string {
@@ -407,7 +659,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[4]
+	mi := &file_wattle_v1_registry_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -419,7 +671,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[4]
+	mi := &file_wattle_v1_registry_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -432,7 +684,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{4}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StartUploadRequest) GetDigest() string {
@@ -467,7 +719,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[5]
+	mi := &file_wattle_v1_registry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -479,7 +731,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[5]
+	mi := &file_wattle_v1_registry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -492,7 +744,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{5}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartUploadResponse) GetMissing() []uint32 {
@@ -520,7 +772,7 @@ type UploadChunkRequest struct {
 
 func (x *UploadChunkRequest) Reset() {
 	*x = UploadChunkRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[6]
+	mi := &file_wattle_v1_registry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +784,7 @@ func (x *UploadChunkRequest) String() string {
 func (*UploadChunkRequest) ProtoMessage() {}
 
 func (x *UploadChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[6]
+	mi := &file_wattle_v1_registry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +797,7 @@ func (x *UploadChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadChunkRequest.ProtoReflect.Descriptor instead.
 func (*UploadChunkRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{6}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UploadChunkRequest) GetDigest() string {
@@ -577,7 +829,7 @@ type UploadChunkResponse struct {
 
 func (x *UploadChunkResponse) Reset() {
 	*x = UploadChunkResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[7]
+	mi := &file_wattle_v1_registry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +841,7 @@ func (x *UploadChunkResponse) String() string {
 func (*UploadChunkResponse) ProtoMessage() {}
 
 func (x *UploadChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[7]
+	mi := &file_wattle_v1_registry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +854,7 @@ func (x *UploadChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadChunkResponse.ProtoReflect.Descriptor instead.
 func (*UploadChunkResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{7}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{10}
 }
 
 type CreateVersionRequest struct {
@@ -615,13 +867,16 @@ type CreateVersionRequest struct {
 	Aliases        []string           `protobuf:"bytes,4,rep,name=aliases,proto3" json:"aliases,omitempty"`
 	Limits         *Limits            `protobuf:"bytes,5,opt,name=limits,proto3" json:"limits,omitempty"`
 	FunctionLimits map[string]*Limits `protobuf:"bytes,6,rep,name=function_limits,json=functionLimits,proto3" json:"function_limits,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Run each call in an instance made for it, in which the module's start runs first.
+	Fresh         bool          `protobuf:"varint,7,opt,name=fresh,proto3" json:"fresh,omitempty"`
+	Capabilities  *Capabilities `protobuf:"bytes,8,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateVersionRequest) Reset() {
 	*x = CreateVersionRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[8]
+	mi := &file_wattle_v1_registry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -633,7 +888,7 @@ func (x *CreateVersionRequest) String() string {
 func (*CreateVersionRequest) ProtoMessage() {}
 
 func (x *CreateVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[8]
+	mi := &file_wattle_v1_registry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -646,7 +901,7 @@ func (x *CreateVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVersionRequest.ProtoReflect.Descriptor instead.
 func (*CreateVersionRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{8}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CreateVersionRequest) GetService() string {
@@ -691,6 +946,20 @@ func (x *CreateVersionRequest) GetFunctionLimits() map[string]*Limits {
 	return nil
 }
 
+func (x *CreateVersionRequest) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
+}
+
+func (x *CreateVersionRequest) GetCapabilities() *Capabilities {
+	if x != nil {
+		return x.Capabilities
+	}
+	return nil
+}
+
 type CreateVersionResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Version *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -702,7 +971,7 @@ type CreateVersionResponse struct {
 
 func (x *CreateVersionResponse) Reset() {
 	*x = CreateVersionResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[9]
+	mi := &file_wattle_v1_registry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +983,7 @@ func (x *CreateVersionResponse) String() string {
 func (*CreateVersionResponse) ProtoMessage() {}
 
 func (x *CreateVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[9]
+	mi := &file_wattle_v1_registry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +996,7 @@ func (x *CreateVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVersionResponse.ProtoReflect.Descriptor instead.
 func (*CreateVersionResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{9}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CreateVersionResponse) GetVersion() *Version {
@@ -752,7 +1021,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[10]
+	mi := &file_wattle_v1_registry_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +1033,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[10]
+	mi := &file_wattle_v1_registry_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +1046,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{10}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{13}
 }
 
 type ListServicesResponse struct {
@@ -790,7 +1059,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[11]
+	mi := &file_wattle_v1_registry_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1071,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[11]
+	mi := &file_wattle_v1_registry_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1084,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{11}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListServicesResponse) GetServices() []*Service {
@@ -841,7 +1110,7 @@ type GetServiceRequest struct {
 
 func (x *GetServiceRequest) Reset() {
 	*x = GetServiceRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[12]
+	mi := &file_wattle_v1_registry_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -853,7 +1122,7 @@ func (x *GetServiceRequest) String() string {
 func (*GetServiceRequest) ProtoMessage() {}
 
 func (x *GetServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[12]
+	mi := &file_wattle_v1_registry_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -866,7 +1135,7 @@ func (x *GetServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServiceRequest.ProtoReflect.Descriptor instead.
 func (*GetServiceRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{12}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetServiceRequest) GetName() string {
@@ -885,7 +1154,7 @@ type GetServiceResponse struct {
 
 func (x *GetServiceResponse) Reset() {
 	*x = GetServiceResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[13]
+	mi := &file_wattle_v1_registry_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +1166,7 @@ func (x *GetServiceResponse) String() string {
 func (*GetServiceResponse) ProtoMessage() {}
 
 func (x *GetServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[13]
+	mi := &file_wattle_v1_registry_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1179,7 @@ func (x *GetServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServiceResponse.ProtoReflect.Descriptor instead.
 func (*GetServiceResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{13}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetServiceResponse) GetService() *Service {
@@ -929,7 +1198,7 @@ type DeleteServiceRequest struct {
 
 func (x *DeleteServiceRequest) Reset() {
 	*x = DeleteServiceRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[14]
+	mi := &file_wattle_v1_registry_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -941,7 +1210,7 @@ func (x *DeleteServiceRequest) String() string {
 func (*DeleteServiceRequest) ProtoMessage() {}
 
 func (x *DeleteServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[14]
+	mi := &file_wattle_v1_registry_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -954,7 +1223,7 @@ func (x *DeleteServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteServiceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteServiceRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{14}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteServiceRequest) GetName() string {
@@ -972,7 +1241,7 @@ type DeleteServiceResponse struct {
 
 func (x *DeleteServiceResponse) Reset() {
 	*x = DeleteServiceResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[15]
+	mi := &file_wattle_v1_registry_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -984,7 +1253,7 @@ func (x *DeleteServiceResponse) String() string {
 func (*DeleteServiceResponse) ProtoMessage() {}
 
 func (x *DeleteServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[15]
+	mi := &file_wattle_v1_registry_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -997,7 +1266,7 @@ func (x *DeleteServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteServiceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteServiceResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{15}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{18}
 }
 
 type DeleteVersionRequest struct {
@@ -1010,7 +1279,7 @@ type DeleteVersionRequest struct {
 
 func (x *DeleteVersionRequest) Reset() {
 	*x = DeleteVersionRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[16]
+	mi := &file_wattle_v1_registry_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1291,7 @@ func (x *DeleteVersionRequest) String() string {
 func (*DeleteVersionRequest) ProtoMessage() {}
 
 func (x *DeleteVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[16]
+	mi := &file_wattle_v1_registry_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1304,7 @@ func (x *DeleteVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVersionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteVersionRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{16}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteVersionRequest) GetService() string {
@@ -1060,7 +1329,7 @@ type DeleteVersionResponse struct {
 
 func (x *DeleteVersionResponse) Reset() {
 	*x = DeleteVersionResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[17]
+	mi := &file_wattle_v1_registry_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1341,7 @@ func (x *DeleteVersionResponse) String() string {
 func (*DeleteVersionResponse) ProtoMessage() {}
 
 func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[17]
+	mi := &file_wattle_v1_registry_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1354,7 @@ func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVersionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVersionResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{17}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{20}
 }
 
 type SetAliasRequest struct {
@@ -1099,7 +1368,7 @@ type SetAliasRequest struct {
 
 func (x *SetAliasRequest) Reset() {
 	*x = SetAliasRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[18]
+	mi := &file_wattle_v1_registry_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1380,7 @@ func (x *SetAliasRequest) String() string {
 func (*SetAliasRequest) ProtoMessage() {}
 
 func (x *SetAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[18]
+	mi := &file_wattle_v1_registry_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1393,7 @@ func (x *SetAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAliasRequest.ProtoReflect.Descriptor instead.
 func (*SetAliasRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{18}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetAliasRequest) GetService() string {
@@ -1157,7 +1426,7 @@ type SetAliasResponse struct {
 
 func (x *SetAliasResponse) Reset() {
 	*x = SetAliasResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[19]
+	mi := &file_wattle_v1_registry_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1438,7 @@ func (x *SetAliasResponse) String() string {
 func (*SetAliasResponse) ProtoMessage() {}
 
 func (x *SetAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[19]
+	mi := &file_wattle_v1_registry_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1451,7 @@ func (x *SetAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAliasResponse.ProtoReflect.Descriptor instead.
 func (*SetAliasResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{19}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetAliasResponse) GetService() *Service {
@@ -1202,7 +1471,7 @@ type DeleteAliasRequest struct {
 
 func (x *DeleteAliasRequest) Reset() {
 	*x = DeleteAliasRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[20]
+	mi := &file_wattle_v1_registry_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1483,7 @@ func (x *DeleteAliasRequest) String() string {
 func (*DeleteAliasRequest) ProtoMessage() {}
 
 func (x *DeleteAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[20]
+	mi := &file_wattle_v1_registry_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1496,7 @@ func (x *DeleteAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAliasRequest.ProtoReflect.Descriptor instead.
 func (*DeleteAliasRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{20}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeleteAliasRequest) GetService() string {
@@ -1252,7 +1521,7 @@ type DeleteAliasResponse struct {
 
 func (x *DeleteAliasResponse) Reset() {
 	*x = DeleteAliasResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[21]
+	mi := &file_wattle_v1_registry_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1533,7 @@ func (x *DeleteAliasResponse) String() string {
 func (*DeleteAliasResponse) ProtoMessage() {}
 
 func (x *DeleteAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[21]
+	mi := &file_wattle_v1_registry_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1546,7 @@ func (x *DeleteAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAliasResponse.ProtoReflect.Descriptor instead.
 func (*DeleteAliasResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{21}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{24}
 }
 
 type WatchServicesRequest struct {
@@ -1288,7 +1557,7 @@ type WatchServicesRequest struct {
 
 func (x *WatchServicesRequest) Reset() {
 	*x = WatchServicesRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[22]
+	mi := &file_wattle_v1_registry_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1300,7 +1569,7 @@ func (x *WatchServicesRequest) String() string {
 func (*WatchServicesRequest) ProtoMessage() {}
 
 func (x *WatchServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[22]
+	mi := &file_wattle_v1_registry_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1313,7 +1582,7 @@ func (x *WatchServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServicesRequest.ProtoReflect.Descriptor instead.
 func (*WatchServicesRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{22}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{25}
 }
 
 type WatchServicesResponse struct {
@@ -1331,7 +1600,7 @@ type WatchServicesResponse struct {
 
 func (x *WatchServicesResponse) Reset() {
 	*x = WatchServicesResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[23]
+	mi := &file_wattle_v1_registry_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1343,7 +1612,7 @@ func (x *WatchServicesResponse) String() string {
 func (*WatchServicesResponse) ProtoMessage() {}
 
 func (x *WatchServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[23]
+	mi := &file_wattle_v1_registry_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1356,7 +1625,7 @@ func (x *WatchServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServicesResponse.ProtoReflect.Descriptor instead.
 func (*WatchServicesResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{23}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *WatchServicesResponse) GetRevision() uint64 {
@@ -1433,12 +1702,33 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"\bFunction\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x17.wattle.v1.FunctionKindR\x04kind\x12 \n" +
-	"\vdescription\x18\x03 \x01(\tR\vdescription\"\xa0\x01\n" +
+	"\vdescription\x18\x03 \x01(\tR\vdescription\"\xf7\x01\n" +
 	"\x06Limits\x12!\n" +
 	"\fmemory_bytes\x18\x01 \x01(\x04R\vmemoryBytes\x123\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12!\n" +
 	"\foutput_bytes\x18\x03 \x01(\x04R\voutputBytes\x12\x1b\n" +
-	"\tlog_bytes\x18\x04 \x01(\x04R\blogBytes\"\xb9\x03\n" +
+	"\tlog_bytes\x18\x04 \x01(\x04R\blogBytes\x12\x12\n" +
+	"\x04fuel\x18\x05 \x01(\x04R\x04fuel\x12\x1f\n" +
+	"\vstack_bytes\x18\x06 \x01(\x04R\n" +
+	"stackBytes\x12 \n" +
+	"\vconcurrency\x18\a \x01(\rR\vconcurrency\"\x89\x02\n" +
+	"\fCapabilities\x12;\n" +
+	"\x06config\x18\x01 \x03(\v2#.wattle.v1.Capabilities.ConfigEntryR\x06config\x12(\n" +
+	"\x04http\x18\x02 \x03(\v2\x14.wattle.v1.HTTPGrantR\x04http\x12\x14\n" +
+	"\x05calls\x18\x03 \x03(\tR\x05calls\x12\x14\n" +
+	"\x05cache\x18\x04 \x01(\bR\x05cache\x12+\n" +
+	"\x05files\x18\x05 \x03(\v2\x15.wattle.v1.FilesGrantR\x05files\x1a9\n" +
+	"\vConfigEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"S\n" +
+	"\tHTTPGrant\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
+	"\amethods\x18\x02 \x03(\tR\amethods\x12\x18\n" +
+	"\aprivate\x18\x03 \x01(\bR\aprivate\"2\n" +
+	"\n" +
+	"FilesGrant\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
+	"\x03dir\x18\x02 \x01(\tR\x03dir\"\xaf\x04\n" +
 	"\aVersion\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x16\n" +
@@ -1449,7 +1739,11 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"\x06limits\x18\a \x01(\v2\x11.wattle.v1.LimitsR\x06limits\x12O\n" +
 	"\x0ffunction_limits\x18\b \x03(\v2&.wattle.v1.Version.FunctionLimitsEntryR\x0efunctionLimits\x129\n" +
 	"\n" +
-	"created_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x1aT\n" +
+	"created_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x14\n" +
+	"\x05fresh\x18\n" +
+	" \x01(\bR\x05fresh\x12!\n" +
+	"\ffresh_reason\x18\v \x01(\tR\vfreshReason\x12;\n" +
+	"\fcapabilities\x18\f \x01(\v2\x17.wattle.v1.CapabilitiesR\fcapabilities\x1aT\n" +
 	"\x13FunctionLimitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12'\n" +
 	"\x05value\x18\x02 \x01(\v2\x11.wattle.v1.LimitsR\x05value:\x028\x01\"\xe0\x01\n" +
@@ -1473,14 +1767,16 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12\x12\n" +
 	"\x04data\x18\x03 \x01(\fR\x04data\"\x15\n" +
-	"\x13UploadChunkResponse\"\xd9\x02\n" +
+	"\x13UploadChunkResponse\"\xac\x03\n" +
 	"\x14CreateVersionRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x16\n" +
 	"\x06number\x18\x03 \x01(\x04R\x06number\x12\x18\n" +
 	"\aaliases\x18\x04 \x03(\tR\aaliases\x12)\n" +
 	"\x06limits\x18\x05 \x01(\v2\x11.wattle.v1.LimitsR\x06limits\x12\\\n" +
-	"\x0ffunction_limits\x18\x06 \x03(\v23.wattle.v1.CreateVersionRequest.FunctionLimitsEntryR\x0efunctionLimits\x1aT\n" +
+	"\x0ffunction_limits\x18\x06 \x03(\v23.wattle.v1.CreateVersionRequest.FunctionLimitsEntryR\x0efunctionLimits\x12\x14\n" +
+	"\x05fresh\x18\a \x01(\bR\x05fresh\x12;\n" +
+	"\fcapabilities\x18\b \x01(\v2\x17.wattle.v1.CapabilitiesR\fcapabilities\x1aT\n" +
 	"\x13FunctionLimitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12'\n" +
 	"\x05value\x18\x02 \x01(\v2\x11.wattle.v1.LimitsR\x05value:\x028\x01\"_\n" +
@@ -1553,82 +1849,91 @@ func file_wattle_v1_registry_proto_rawDescGZIP() []byte {
 }
 
 var file_wattle_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wattle_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_wattle_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_wattle_v1_registry_proto_goTypes = []any{
 	(FunctionKind)(0),             // 0: wattle.v1.FunctionKind
 	(*Function)(nil),              // 1: wattle.v1.Function
 	(*Limits)(nil),                // 2: wattle.v1.Limits
-	(*Version)(nil),               // 3: wattle.v1.Version
-	(*Service)(nil),               // 4: wattle.v1.Service
-	(*StartUploadRequest)(nil),    // 5: wattle.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),   // 6: wattle.v1.StartUploadResponse
-	(*UploadChunkRequest)(nil),    // 7: wattle.v1.UploadChunkRequest
-	(*UploadChunkResponse)(nil),   // 8: wattle.v1.UploadChunkResponse
-	(*CreateVersionRequest)(nil),  // 9: wattle.v1.CreateVersionRequest
-	(*CreateVersionResponse)(nil), // 10: wattle.v1.CreateVersionResponse
-	(*ListServicesRequest)(nil),   // 11: wattle.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),  // 12: wattle.v1.ListServicesResponse
-	(*GetServiceRequest)(nil),     // 13: wattle.v1.GetServiceRequest
-	(*GetServiceResponse)(nil),    // 14: wattle.v1.GetServiceResponse
-	(*DeleteServiceRequest)(nil),  // 15: wattle.v1.DeleteServiceRequest
-	(*DeleteServiceResponse)(nil), // 16: wattle.v1.DeleteServiceResponse
-	(*DeleteVersionRequest)(nil),  // 17: wattle.v1.DeleteVersionRequest
-	(*DeleteVersionResponse)(nil), // 18: wattle.v1.DeleteVersionResponse
-	(*SetAliasRequest)(nil),       // 19: wattle.v1.SetAliasRequest
-	(*SetAliasResponse)(nil),      // 20: wattle.v1.SetAliasResponse
-	(*DeleteAliasRequest)(nil),    // 21: wattle.v1.DeleteAliasRequest
-	(*DeleteAliasResponse)(nil),   // 22: wattle.v1.DeleteAliasResponse
-	(*WatchServicesRequest)(nil),  // 23: wattle.v1.WatchServicesRequest
-	(*WatchServicesResponse)(nil), // 24: wattle.v1.WatchServicesResponse
-	nil,                           // 25: wattle.v1.Version.FunctionLimitsEntry
-	nil,                           // 26: wattle.v1.Service.AliasesEntry
-	nil,                           // 27: wattle.v1.CreateVersionRequest.FunctionLimitsEntry
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*Capabilities)(nil),          // 3: wattle.v1.Capabilities
+	(*HTTPGrant)(nil),             // 4: wattle.v1.HTTPGrant
+	(*FilesGrant)(nil),            // 5: wattle.v1.FilesGrant
+	(*Version)(nil),               // 6: wattle.v1.Version
+	(*Service)(nil),               // 7: wattle.v1.Service
+	(*StartUploadRequest)(nil),    // 8: wattle.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),   // 9: wattle.v1.StartUploadResponse
+	(*UploadChunkRequest)(nil),    // 10: wattle.v1.UploadChunkRequest
+	(*UploadChunkResponse)(nil),   // 11: wattle.v1.UploadChunkResponse
+	(*CreateVersionRequest)(nil),  // 12: wattle.v1.CreateVersionRequest
+	(*CreateVersionResponse)(nil), // 13: wattle.v1.CreateVersionResponse
+	(*ListServicesRequest)(nil),   // 14: wattle.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),  // 15: wattle.v1.ListServicesResponse
+	(*GetServiceRequest)(nil),     // 16: wattle.v1.GetServiceRequest
+	(*GetServiceResponse)(nil),    // 17: wattle.v1.GetServiceResponse
+	(*DeleteServiceRequest)(nil),  // 18: wattle.v1.DeleteServiceRequest
+	(*DeleteServiceResponse)(nil), // 19: wattle.v1.DeleteServiceResponse
+	(*DeleteVersionRequest)(nil),  // 20: wattle.v1.DeleteVersionRequest
+	(*DeleteVersionResponse)(nil), // 21: wattle.v1.DeleteVersionResponse
+	(*SetAliasRequest)(nil),       // 22: wattle.v1.SetAliasRequest
+	(*SetAliasResponse)(nil),      // 23: wattle.v1.SetAliasResponse
+	(*DeleteAliasRequest)(nil),    // 24: wattle.v1.DeleteAliasRequest
+	(*DeleteAliasResponse)(nil),   // 25: wattle.v1.DeleteAliasResponse
+	(*WatchServicesRequest)(nil),  // 26: wattle.v1.WatchServicesRequest
+	(*WatchServicesResponse)(nil), // 27: wattle.v1.WatchServicesResponse
+	nil,                           // 28: wattle.v1.Capabilities.ConfigEntry
+	nil,                           // 29: wattle.v1.Version.FunctionLimitsEntry
+	nil,                           // 30: wattle.v1.Service.AliasesEntry
+	nil,                           // 31: wattle.v1.CreateVersionRequest.FunctionLimitsEntry
+	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
 }
 var file_wattle_v1_registry_proto_depIdxs = []int32{
 	0,  // 0: wattle.v1.Function.kind:type_name -> wattle.v1.FunctionKind
-	28, // 1: wattle.v1.Limits.timeout:type_name -> google.protobuf.Duration
-	1,  // 2: wattle.v1.Version.functions:type_name -> wattle.v1.Function
-	2,  // 3: wattle.v1.Version.limits:type_name -> wattle.v1.Limits
-	25, // 4: wattle.v1.Version.function_limits:type_name -> wattle.v1.Version.FunctionLimitsEntry
-	29, // 5: wattle.v1.Version.created_at:type_name -> google.protobuf.Timestamp
-	3,  // 6: wattle.v1.Service.versions:type_name -> wattle.v1.Version
-	26, // 7: wattle.v1.Service.aliases:type_name -> wattle.v1.Service.AliasesEntry
-	2,  // 8: wattle.v1.CreateVersionRequest.limits:type_name -> wattle.v1.Limits
-	27, // 9: wattle.v1.CreateVersionRequest.function_limits:type_name -> wattle.v1.CreateVersionRequest.FunctionLimitsEntry
-	3,  // 10: wattle.v1.CreateVersionResponse.version:type_name -> wattle.v1.Version
-	4,  // 11: wattle.v1.ListServicesResponse.services:type_name -> wattle.v1.Service
-	4,  // 12: wattle.v1.GetServiceResponse.service:type_name -> wattle.v1.Service
-	4,  // 13: wattle.v1.SetAliasResponse.service:type_name -> wattle.v1.Service
-	4,  // 14: wattle.v1.WatchServicesResponse.service:type_name -> wattle.v1.Service
-	2,  // 15: wattle.v1.Version.FunctionLimitsEntry.value:type_name -> wattle.v1.Limits
-	2,  // 16: wattle.v1.CreateVersionRequest.FunctionLimitsEntry.value:type_name -> wattle.v1.Limits
-	5,  // 17: wattle.v1.RegistryService.StartUpload:input_type -> wattle.v1.StartUploadRequest
-	7,  // 18: wattle.v1.RegistryService.UploadChunk:input_type -> wattle.v1.UploadChunkRequest
-	9,  // 19: wattle.v1.RegistryService.CreateVersion:input_type -> wattle.v1.CreateVersionRequest
-	11, // 20: wattle.v1.RegistryService.ListServices:input_type -> wattle.v1.ListServicesRequest
-	13, // 21: wattle.v1.RegistryService.GetService:input_type -> wattle.v1.GetServiceRequest
-	15, // 22: wattle.v1.RegistryService.DeleteService:input_type -> wattle.v1.DeleteServiceRequest
-	17, // 23: wattle.v1.RegistryService.DeleteVersion:input_type -> wattle.v1.DeleteVersionRequest
-	19, // 24: wattle.v1.RegistryService.SetAlias:input_type -> wattle.v1.SetAliasRequest
-	21, // 25: wattle.v1.RegistryService.DeleteAlias:input_type -> wattle.v1.DeleteAliasRequest
-	23, // 26: wattle.v1.RegistryService.WatchServices:input_type -> wattle.v1.WatchServicesRequest
-	6,  // 27: wattle.v1.RegistryService.StartUpload:output_type -> wattle.v1.StartUploadResponse
-	8,  // 28: wattle.v1.RegistryService.UploadChunk:output_type -> wattle.v1.UploadChunkResponse
-	10, // 29: wattle.v1.RegistryService.CreateVersion:output_type -> wattle.v1.CreateVersionResponse
-	12, // 30: wattle.v1.RegistryService.ListServices:output_type -> wattle.v1.ListServicesResponse
-	14, // 31: wattle.v1.RegistryService.GetService:output_type -> wattle.v1.GetServiceResponse
-	16, // 32: wattle.v1.RegistryService.DeleteService:output_type -> wattle.v1.DeleteServiceResponse
-	18, // 33: wattle.v1.RegistryService.DeleteVersion:output_type -> wattle.v1.DeleteVersionResponse
-	20, // 34: wattle.v1.RegistryService.SetAlias:output_type -> wattle.v1.SetAliasResponse
-	22, // 35: wattle.v1.RegistryService.DeleteAlias:output_type -> wattle.v1.DeleteAliasResponse
-	24, // 36: wattle.v1.RegistryService.WatchServices:output_type -> wattle.v1.WatchServicesResponse
-	27, // [27:37] is the sub-list for method output_type
-	17, // [17:27] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	32, // 1: wattle.v1.Limits.timeout:type_name -> google.protobuf.Duration
+	28, // 2: wattle.v1.Capabilities.config:type_name -> wattle.v1.Capabilities.ConfigEntry
+	4,  // 3: wattle.v1.Capabilities.http:type_name -> wattle.v1.HTTPGrant
+	5,  // 4: wattle.v1.Capabilities.files:type_name -> wattle.v1.FilesGrant
+	1,  // 5: wattle.v1.Version.functions:type_name -> wattle.v1.Function
+	2,  // 6: wattle.v1.Version.limits:type_name -> wattle.v1.Limits
+	29, // 7: wattle.v1.Version.function_limits:type_name -> wattle.v1.Version.FunctionLimitsEntry
+	33, // 8: wattle.v1.Version.created_at:type_name -> google.protobuf.Timestamp
+	3,  // 9: wattle.v1.Version.capabilities:type_name -> wattle.v1.Capabilities
+	6,  // 10: wattle.v1.Service.versions:type_name -> wattle.v1.Version
+	30, // 11: wattle.v1.Service.aliases:type_name -> wattle.v1.Service.AliasesEntry
+	2,  // 12: wattle.v1.CreateVersionRequest.limits:type_name -> wattle.v1.Limits
+	31, // 13: wattle.v1.CreateVersionRequest.function_limits:type_name -> wattle.v1.CreateVersionRequest.FunctionLimitsEntry
+	3,  // 14: wattle.v1.CreateVersionRequest.capabilities:type_name -> wattle.v1.Capabilities
+	6,  // 15: wattle.v1.CreateVersionResponse.version:type_name -> wattle.v1.Version
+	7,  // 16: wattle.v1.ListServicesResponse.services:type_name -> wattle.v1.Service
+	7,  // 17: wattle.v1.GetServiceResponse.service:type_name -> wattle.v1.Service
+	7,  // 18: wattle.v1.SetAliasResponse.service:type_name -> wattle.v1.Service
+	7,  // 19: wattle.v1.WatchServicesResponse.service:type_name -> wattle.v1.Service
+	2,  // 20: wattle.v1.Version.FunctionLimitsEntry.value:type_name -> wattle.v1.Limits
+	2,  // 21: wattle.v1.CreateVersionRequest.FunctionLimitsEntry.value:type_name -> wattle.v1.Limits
+	8,  // 22: wattle.v1.RegistryService.StartUpload:input_type -> wattle.v1.StartUploadRequest
+	10, // 23: wattle.v1.RegistryService.UploadChunk:input_type -> wattle.v1.UploadChunkRequest
+	12, // 24: wattle.v1.RegistryService.CreateVersion:input_type -> wattle.v1.CreateVersionRequest
+	14, // 25: wattle.v1.RegistryService.ListServices:input_type -> wattle.v1.ListServicesRequest
+	16, // 26: wattle.v1.RegistryService.GetService:input_type -> wattle.v1.GetServiceRequest
+	18, // 27: wattle.v1.RegistryService.DeleteService:input_type -> wattle.v1.DeleteServiceRequest
+	20, // 28: wattle.v1.RegistryService.DeleteVersion:input_type -> wattle.v1.DeleteVersionRequest
+	22, // 29: wattle.v1.RegistryService.SetAlias:input_type -> wattle.v1.SetAliasRequest
+	24, // 30: wattle.v1.RegistryService.DeleteAlias:input_type -> wattle.v1.DeleteAliasRequest
+	26, // 31: wattle.v1.RegistryService.WatchServices:input_type -> wattle.v1.WatchServicesRequest
+	9,  // 32: wattle.v1.RegistryService.StartUpload:output_type -> wattle.v1.StartUploadResponse
+	11, // 33: wattle.v1.RegistryService.UploadChunk:output_type -> wattle.v1.UploadChunkResponse
+	13, // 34: wattle.v1.RegistryService.CreateVersion:output_type -> wattle.v1.CreateVersionResponse
+	15, // 35: wattle.v1.RegistryService.ListServices:output_type -> wattle.v1.ListServicesResponse
+	17, // 36: wattle.v1.RegistryService.GetService:output_type -> wattle.v1.GetServiceResponse
+	19, // 37: wattle.v1.RegistryService.DeleteService:output_type -> wattle.v1.DeleteServiceResponse
+	21, // 38: wattle.v1.RegistryService.DeleteVersion:output_type -> wattle.v1.DeleteVersionResponse
+	23, // 39: wattle.v1.RegistryService.SetAlias:output_type -> wattle.v1.SetAliasResponse
+	25, // 40: wattle.v1.RegistryService.DeleteAlias:output_type -> wattle.v1.DeleteAliasResponse
+	27, // 41: wattle.v1.RegistryService.WatchServices:output_type -> wattle.v1.WatchServicesResponse
+	32, // [32:42] is the sub-list for method output_type
+	22, // [22:32] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_wattle_v1_registry_proto_init() }
@@ -1636,7 +1941,7 @@ func file_wattle_v1_registry_proto_init() {
 	if File_wattle_v1_registry_proto != nil {
 		return
 	}
-	file_wattle_v1_registry_proto_msgTypes[23].OneofWrappers = []any{
+	file_wattle_v1_registry_proto_msgTypes[26].OneofWrappers = []any{
 		(*WatchServicesResponse_Service)(nil),
 		(*WatchServicesResponse_Deleted)(nil),
 		(*WatchServicesResponse_Synced)(nil),
@@ -1647,7 +1952,7 @@ func file_wattle_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_v1_registry_proto_rawDesc), len(file_wattle_v1_registry_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -324,6 +324,8 @@ type PlanFunction struct {
 	Digest        string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	Kind          v1.FunctionKind        `protobuf:"varint,5,opt,name=kind,proto3,enum=wattle.v1.FunctionKind" json:"kind,omitempty"`
 	Limits        *v1.Limits             `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
+	Fresh         bool                   `protobuf:"varint,7,opt,name=fresh,proto3" json:"fresh,omitempty"`
+	Capabilities  *v1.Capabilities       `protobuf:"bytes,8,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -396,6 +398,20 @@ func (x *PlanFunction) GetKind() v1.FunctionKind {
 func (x *PlanFunction) GetLimits() *v1.Limits {
 	if x != nil {
 		return x.Limits
+	}
+	return nil
+}
+
+func (x *PlanFunction) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
+}
+
+func (x *PlanFunction) GetCapabilities() *v1.Capabilities {
+	if x != nil {
+		return x.Capabilities
 	}
 	return nil
 }
@@ -1984,14 +2000,16 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\fmax_parallel\x18\x0f \x01(\rR\vmaxParallel\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xcc\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x02\n" +
 	"\fPlanFunction\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x1a\n" +
 	"\bfunction\x18\x03 \x01(\tR\bfunction\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\tR\x06digest\x12+\n" +
 	"\x04kind\x18\x05 \x01(\x0e2\x17.wattle.v1.FunctionKindR\x04kind\x12)\n" +
-	"\x06limits\x18\x06 \x01(\v2\x11.wattle.v1.LimitsR\x06limits\"{\n" +
+	"\x06limits\x18\x06 \x01(\v2\x11.wattle.v1.LimitsR\x06limits\x12\x14\n" +
+	"\x05fresh\x18\a \x01(\bR\x05fresh\x12;\n" +
+	"\fcapabilities\x18\b \x01(\v2\x17.wattle.v1.CapabilitiesR\fcapabilities\"{\n" +
 	"\x05Retry\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x12\x18\n" +
 	"\abackoff\x18\x02 \x01(\x03R\abackoff\x12\x1f\n" +
@@ -2165,12 +2183,13 @@ var file_wattle_store_v1_job_proto_goTypes = []any{
 	nil,                     // 25: wattle.store.v1.PlanStage.ParamsEntry
 	(v1.FunctionKind)(0),    // 26: wattle.v1.FunctionKind
 	(*v1.Limits)(nil),       // 27: wattle.v1.Limits
-	(*v1.CallUsage)(nil),    // 28: wattle.v1.CallUsage
-	(v1.JobState)(0),        // 29: wattle.v1.JobState
-	(*v1.JobError)(nil),     // 30: wattle.v1.JobError
-	(v1.StageState)(0),      // 31: wattle.v1.StageState
-	(v1.TaskState)(0),       // 32: wattle.v1.TaskState
-	(*v1.AttemptError)(nil), // 33: wattle.v1.AttemptError
+	(*v1.Capabilities)(nil), // 28: wattle.v1.Capabilities
+	(*v1.CallUsage)(nil),    // 29: wattle.v1.CallUsage
+	(v1.JobState)(0),        // 30: wattle.v1.JobState
+	(*v1.JobError)(nil),     // 31: wattle.v1.JobError
+	(v1.StageState)(0),      // 32: wattle.v1.StageState
+	(v1.TaskState)(0),       // 33: wattle.v1.TaskState
+	(*v1.AttemptError)(nil), // 34: wattle.v1.AttemptError
 }
 var file_wattle_store_v1_job_proto_depIdxs = []int32{
 	2,  // 0: wattle.store.v1.Plan.stages:type_name -> wattle.store.v1.PlanStage
@@ -2182,36 +2201,37 @@ var file_wattle_store_v1_job_proto_depIdxs = []int32{
 	4,  // 6: wattle.store.v1.PlanStage.retry:type_name -> wattle.store.v1.Retry
 	26, // 7: wattle.store.v1.PlanFunction.kind:type_name -> wattle.v1.FunctionKind
 	27, // 8: wattle.store.v1.PlanFunction.limits:type_name -> wattle.v1.Limits
-	7,  // 9: wattle.store.v1.Split.parts:type_name -> wattle.store.v1.FilePart
-	9,  // 10: wattle.store.v1.JobCommand.submit:type_name -> wattle.store.v1.Submit
-	10, // 11: wattle.store.v1.JobCommand.start:type_name -> wattle.store.v1.Start
-	11, // 12: wattle.store.v1.JobCommand.finish:type_name -> wattle.store.v1.Finish
-	15, // 13: wattle.store.v1.JobCommand.lose:type_name -> wattle.store.v1.Lose
-	16, // 14: wattle.store.v1.JobCommand.cancel:type_name -> wattle.store.v1.Cancel
-	17, // 15: wattle.store.v1.JobCommand.pause:type_name -> wattle.store.v1.Pause
-	18, // 16: wattle.store.v1.JobCommand.resume:type_name -> wattle.store.v1.Resume
-	19, // 17: wattle.store.v1.JobCommand.expire:type_name -> wattle.store.v1.Expire
-	20, // 18: wattle.store.v1.JobCommand.delete:type_name -> wattle.store.v1.Delete
-	1,  // 19: wattle.store.v1.Submit.plan:type_name -> wattle.store.v1.Plan
-	12, // 20: wattle.store.v1.Finish.completed:type_name -> wattle.store.v1.Output
-	13, // 21: wattle.store.v1.Finish.failed:type_name -> wattle.store.v1.Failure
-	14, // 22: wattle.store.v1.Finish.released:type_name -> wattle.store.v1.Release
-	28, // 23: wattle.store.v1.Finish.usage:type_name -> wattle.v1.CallUsage
-	5,  // 24: wattle.store.v1.Output.bytes:type_name -> wattle.store.v1.Bytes
-	29, // 25: wattle.store.v1.JobRecord.state:type_name -> wattle.v1.JobState
-	30, // 26: wattle.store.v1.JobRecord.error:type_name -> wattle.v1.JobError
-	22, // 27: wattle.store.v1.JobRecord.stages:type_name -> wattle.store.v1.StageRecord
-	31, // 28: wattle.store.v1.StageRecord.state:type_name -> wattle.v1.StageState
-	32, // 29: wattle.store.v1.TaskRecord.state:type_name -> wattle.v1.TaskState
-	33, // 30: wattle.store.v1.TaskRecord.errors:type_name -> wattle.v1.AttemptError
-	12, // 31: wattle.store.v1.TaskRecord.output:type_name -> wattle.store.v1.Output
-	28, // 32: wattle.store.v1.TaskRecord.usage:type_name -> wattle.v1.CallUsage
-	21, // 33: wattle.store.v1.JobResult.job:type_name -> wattle.store.v1.JobRecord
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	28, // 9: wattle.store.v1.PlanFunction.capabilities:type_name -> wattle.v1.Capabilities
+	7,  // 10: wattle.store.v1.Split.parts:type_name -> wattle.store.v1.FilePart
+	9,  // 11: wattle.store.v1.JobCommand.submit:type_name -> wattle.store.v1.Submit
+	10, // 12: wattle.store.v1.JobCommand.start:type_name -> wattle.store.v1.Start
+	11, // 13: wattle.store.v1.JobCommand.finish:type_name -> wattle.store.v1.Finish
+	15, // 14: wattle.store.v1.JobCommand.lose:type_name -> wattle.store.v1.Lose
+	16, // 15: wattle.store.v1.JobCommand.cancel:type_name -> wattle.store.v1.Cancel
+	17, // 16: wattle.store.v1.JobCommand.pause:type_name -> wattle.store.v1.Pause
+	18, // 17: wattle.store.v1.JobCommand.resume:type_name -> wattle.store.v1.Resume
+	19, // 18: wattle.store.v1.JobCommand.expire:type_name -> wattle.store.v1.Expire
+	20, // 19: wattle.store.v1.JobCommand.delete:type_name -> wattle.store.v1.Delete
+	1,  // 20: wattle.store.v1.Submit.plan:type_name -> wattle.store.v1.Plan
+	12, // 21: wattle.store.v1.Finish.completed:type_name -> wattle.store.v1.Output
+	13, // 22: wattle.store.v1.Finish.failed:type_name -> wattle.store.v1.Failure
+	14, // 23: wattle.store.v1.Finish.released:type_name -> wattle.store.v1.Release
+	29, // 24: wattle.store.v1.Finish.usage:type_name -> wattle.v1.CallUsage
+	5,  // 25: wattle.store.v1.Output.bytes:type_name -> wattle.store.v1.Bytes
+	30, // 26: wattle.store.v1.JobRecord.state:type_name -> wattle.v1.JobState
+	31, // 27: wattle.store.v1.JobRecord.error:type_name -> wattle.v1.JobError
+	22, // 28: wattle.store.v1.JobRecord.stages:type_name -> wattle.store.v1.StageRecord
+	32, // 29: wattle.store.v1.StageRecord.state:type_name -> wattle.v1.StageState
+	33, // 30: wattle.store.v1.TaskRecord.state:type_name -> wattle.v1.TaskState
+	34, // 31: wattle.store.v1.TaskRecord.errors:type_name -> wattle.v1.AttemptError
+	12, // 32: wattle.store.v1.TaskRecord.output:type_name -> wattle.store.v1.Output
+	29, // 33: wattle.store.v1.TaskRecord.usage:type_name -> wattle.v1.CallUsage
+	21, // 34: wattle.store.v1.JobResult.job:type_name -> wattle.store.v1.JobRecord
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_wattle_store_v1_job_proto_init() }
