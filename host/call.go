@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/wattlehq/wattle/internal/fault"
@@ -24,6 +25,24 @@ type Call struct {
 	// where it is empty.
 	Context Context
 	Limits  Limits
+	// Fresh runs the call in an instance made for it, in which the module's start runs first, and not in one
+	// that begins with the state after it.
+	Fresh bool
+	// Nested says that the caller is a callback of another call. Such a call does not wait for memory, which the
+	// outer one may hold.
+	Nested bool
+	// Within says that, beyond that, the outer call has a turn to compute and waits for this one.
+	Within bool
+	// Mounts are the folders that the guest finds in its file system. A call with mounts runs in a fresh instance.
+	Mounts []Mount
+	// Capabilities are what the function may do beyond computing; nil is nothing.
+	Capabilities Capabilities
+}
+
+// Mount is a folder of a guest's file system. The guest can read what FS answers; FS has to keep it inside.
+type Mount struct {
+	Path string // where the guest finds it, such as "/data"
+	FS   fs.FS
 }
 
 // Context is what a guest can learn about its call.
@@ -42,32 +61,80 @@ type Context struct {
 // Stats tell what a call took. They are filled for calls that fail, too.
 type Stats struct {
 	Duration    time.Duration
-	PeakMemory  uint64
+	PeakMemory  uint64 // the largest size of the linear memory, in bytes
 	OutputBytes uint64 // written and emitted
+	// Fuel is what the call computed, in WebAssembly instructions or so: the same for the same module, input and
+	// answers of the host, on every node. The module's start does not count.
+	Fuel uint64
+	// LogDropped says that the log limit was reached, and lines were dropped.
+	LogDropped bool
 }
 
-// running is the state of one call, for the host's functions.
+// running is the state of one call, for the host's functions. Its slot uses it for one call after another.
 type running struct {
-	ctx      context.Context
-	call     *Call
-	limits   Limits
-	function string
-	command  bool
-	deadline time.Time
+	// Of the slot:
+	instance instance
+	memory   *guestMemory
+	turns    *turns
+	abi      string
+
+	// Of the call:
+	ctx         context.Context
+	call        *Call
+	limits      Limits
+	function    string
+	deadline    time.Time
+	ownDeadline bool // it is that of limits, not that of ctx
 
 	input   reader
+	context []byte // the reply of host_call 1, once it was asked for
+	name    []byte // that of host_call 2
 	reply   []byte // of the last host_call
 	message []byte // from error_write
 	output  uint64
-	linear  byteMemory
-	memory  guestMemory
 	log     logger
 	words   tail
 	stdout  printed
 	stderr  printed
+	closed  uint8 // of the standard files, a bit each
+	files   bool  // there are others
+
+	extism extism
+	wapc   wapc
+	extra  uint64 // memory beside the linear one, charged to the budget
+
+	granted      uint64 // fuel so far, what is left of the slice included
+	tableRefused uint32
+	long         bool // it used up its first slice
+	turn         bool
+	turnSince    time.Time
 
 	in      string // the callback that runs now
 	failure error  // why the host stopped the guest
+	refused error  // what the last host_call that failed failed with
+}
+
+// begin prepares for a call.
+func (c *running) begin(ctx context.Context, call *Call, limits Limits, start time.Time) {
+	c.ctx, c.call, c.limits, c.function = ctx, call, limits, call.Function
+	c.deadline, c.ownDeadline = start.Add(limits.Timeout), true
+	if d, ok := ctx.Deadline(); ok && d.Before(c.deadline) {
+		c.deadline, c.ownDeadline = d, false
+	}
+	c.input = reader{in: call.Input}
+	if call.Input != nil {
+		c.input.length = call.Input.Len()
+	}
+	c.context, c.reply, c.message = nil, nil, c.message[:0]
+	c.output, c.closed, c.tableRefused = 0, 0, 0
+	c.log = logger{sink: call.Log, limit: limits.Log}
+	c.words.reset()
+	c.granted, c.long = min(sliceFuel, limits.Fuel), false
+	if c.abi == abiExtism || c.abi == abiWapc {
+		c.extism.begin()
+		c.wapc = wapc{}
+	}
+	c.in, c.failure, c.refused = "", nil, nil
 }
 
 // errStopped unwinds a guest from within a host function; the reason is in running.failure.
@@ -80,6 +147,7 @@ func (c *running) stop(err error) {
 }
 
 func (c *running) read(p []byte, off int64) int {
+	c.charge(100 + len(p)/8)
 	c.in = "input"
 	n, err := c.input.read(p, off)
 	c.in = ""
@@ -93,6 +161,7 @@ func (c *running) read(p []byte, off int64) int {
 }
 
 func (c *running) count(n int) {
+	c.charge(100 + n/8)
 	if uint64(n) > c.limits.Output-c.output {
 		c.stop(outputFault(c.limits.Output))
 	}
@@ -138,12 +207,15 @@ func (c *running) emit(b []byte) {
 
 // sleep is how guests sleep: never longer than their call.
 func (c *running) sleep(ns int64) {
-	t := time.NewTimer(time.Duration(ns))
+	c.endTurn()
+	now := time.Now()
+	t := time.NewTimer(min(time.Duration(ns), c.deadline.Sub(now)))
 	defer t.Stop()
 	select {
 	case <-t.C:
+		c.checkTime(time.Now())
 	case <-c.ctx.Done():
-		panic(errStopped) // judged by the context
+		c.stop(interrupted(c.ctx))
 	}
 }
 
@@ -172,6 +244,9 @@ func (c *running) contextReply() any {
 type stdin struct{ c *running }
 
 func (s stdin) Read(p []byte) (int, error) {
+	if s.c.closed&1 != 0 {
+		return 0, fs.ErrClosed
+	}
 	n := s.c.read(p, s.c.input.pos)
 	if n == 0 && len(p) > 0 {
 		return 0, io.EOF
@@ -182,43 +257,9 @@ func (s stdin) Read(p []byte) (int, error) {
 type stdout struct{ c *running }
 
 func (s stdout) Write(b []byte) (int, error) {
+	if s.c.closed&2 != 0 {
+		return 0, fs.ErrClosed
+	}
 	s.c.write(b)
 	return len(b), nil
-}
-
-// run runs one export of a module under limits that have no zero fields.
-func run(ctx context.Context, e *entry, call *Call, limits Limits, entry string) (Stats, error) {
-	if least := e.outline.minMemory; least > limits.Memory {
-		return Stats{}, memoryFault(limits.Memory, "the module starts with %d bytes of memory, more than the limit of %d", least, limits.Memory)
-	}
-	if err := ctx.Err(); err != nil {
-		return Stats{}, interrupted(ctx)
-	}
-	start := time.Now()
-	c := &running{
-		call: call, limits: limits, function: call.Function, command: entry == "_start",
-		deadline: start.Add(limits.Timeout),
-		input:    reader{in: call.Input},
-		log:      logger{sink: call.Log, limit: limits.Log},
-		memory:   guestMemory{limit: limits.Memory, portable: e.portable},
-	}
-	if call.Input != nil {
-		c.input.length = call.Input.Len()
-	}
-	c.stdout = printed{level: LevelInfo, to: &c.log, in: &c.in}
-	c.stderr = printed{level: LevelInfo, to: &c.log, in: &c.in, also: &c.words}
-	if d, ok := ctx.Deadline(); ok && d.Before(c.deadline) {
-		c.deadline = d
-	}
-	// Done is seen by wazero, the cause by judge.
-	limited, cancel := context.WithTimeoutCause(ctx, limits.Timeout, errTimeLimit)
-	c.ctx = limited
-	r := e.program.run(c, entry)
-	cause := context.Cause(limited)
-	cancel()
-	c.memory.free()
-	c.stdout.flush()
-	c.stderr.flush()
-	stats := Stats{Duration: time.Since(start), PeakMemory: c.memory.peak, OutputBytes: c.output}
-	return stats, c.judge(ctx, cause, r)
 }

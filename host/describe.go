@@ -13,6 +13,7 @@ import (
 
 	"github.com/samber/lo"
 
+	"github.com/wattlehq/wattle/host/instrument"
 	"github.com/wattlehq/wattle/internal/fault"
 )
 
@@ -45,34 +46,111 @@ type Function struct {
 
 // Info is what a module offers.
 type Info struct {
-	// ABI is how the host speaks to the module: "wattle" or "wasi-command".
+	// ABI is how the host speaks to the module: "wattle", "wasi-command", "extism" or "wapc".
 	ABI string
 	// Functions are sorted by name.
 	Functions []Function
+	// Fresh says why each call gets an instance of its own; empty where calls share instances that are put back to
+	// a snapshot in between.
+	Fresh string
 }
 
 const (
 	abiNative  = "wattle"
 	abiCommand = "wasi-command"
+	abiExtism  = "extism"
+	abiWapc    = "wapc"
+
+	// AnyFunction stands for every name, where a module does not tell which functions it has.
+	AnyFunction = "*"
 
 	maxFunctions   = 1000
 	maxName        = 128
 	maxDescription = 4 << 10
 )
 
-// describeLimits bound wattle_describe together with the host's defaults.
-var describeLimits = Limits{Timeout: 10 * time.Second, Output: 1 << 20, Log: 16 << 10}
+// startLimits bound a module's start and wattle_describe, together with the host's defaults.
+var startLimits = Limits{Timeout: 10 * time.Second, Output: 1 << 20, Log: 16 << 10}
 
-// describe finds out what functions the module of e has.
-func (h *Host) describe(ctx context.Context, e *entry) error {
+// classify finds out how to speak to the module of e: from what it imports, then from what it exports.
+func (e *entry) classify() {
 	exports := e.program.exports()
 	e.dispatcher = exports["wattle_call"] == shapeStatus
-	described := exports["wattle_describe"] == shapeStatus
-	e.info = Info{ABI: abiNative}
-	if !e.dispatcher && !described && exports["_start"] == shapeVoid {
-		e.info = Info{ABI: abiCommand, Functions: []Function{{Name: "main"}}}
+	e.describes = exports["wattle_describe"] == shapeStatus
+	from := lo.SliceToMap(e.module.Imports, func(i instrument.Import) (string, bool) { return i.Module, true })
+	if e.module.HasStart {
+		e.starts = append(e.starts, instrument.StartExport)
+	}
+	reactor := exports["_initialize"] == shapeVoid
+	if reactor {
+		e.starts = append(e.starts, "_initialize")
+	}
+	switch {
+	case from[extismModule]:
+		e.info.ABI = abiExtism
+		if !reactor && from[wasiModule] && exports["__wasm_call_ctors"] == shapeVoid {
+			e.starts = append(e.starts, "__wasm_call_ctors")
+		}
+		if exports["hs_init"] == shapeTwo {
+			e.starts = append(e.starts, "hs_init")
+		}
+	case exports["__guest_call"] == shapeCall && (from[wapcModule] || !e.dispatcher):
+		e.info.ABI = abiWapc
+		for _, start := range []string{"_start", "wapc_init"} {
+			if exports[start] == shapeVoid && !(reactor && start == "_start") {
+				e.starts = append(e.starts, start)
+			}
+		}
+	case !e.dispatcher && !e.describes && exports["_start"] == shapeVoid:
+		e.info.ABI = abiCommand
+		e.starts = lo.Without(e.starts, "_initialize")
+	default:
+		e.info.ABI = abiNative
+	}
+	if len(e.module.Uncapturable) > 0 {
+		e.info.Fresh = "its state cannot be captured: " + strings.Join(e.module.Uncapturable, "; ")
+	}
+}
+
+// foreign answers the functions of modules that were made for other hosts; ok is false for a native one.
+func (e *entry) foreign() (functions []Function, ok bool) {
+	switch e.info.ABI {
+	case abiCommand:
+		// Some compilers export functions beside the command.
+		functions = append(functions, Function{Name: "main"})
+		for name, s := range e.program.exports() {
+			if s == shapeStatus && nameFault(name) == "" && name != "main" {
+				functions = append(functions, Function{Name: name})
+			}
+		}
+		slices.SortFunc(functions, func(a, b Function) int { return strings.Compare(a.Name, b.Name) })
+		return functions, true
+	case abiWapc:
+		return []Function{{Name: AnyFunction, Description: "any operation: waPC guests do not tell which they have"}}, true
+	case abiExtism:
+		for name, s := range e.program.exports() {
+			if (s == shapeStatus || s == shapeVoid) && !slices.Contains(e.starts, name) && (name == "_start" || nameFault(name) == "") && !haskell[name] {
+				functions = append(functions, Function{Name: name})
+			}
+		}
+		slices.SortFunc(functions, func(a, b Function) int { return strings.Compare(a.Name, b.Name) })
+		return functions, true
+	}
+	return nil, false
+}
+
+// haskell are functions of its runtime that modules export.
+var haskell = map[string]bool{"hs_exit": true, "hs_perform_gc": true, "hs_lock_stable_ptr_table": true, "hs_lock_stable_tables": true, "hs_unlock_stable_ptr_table": true, "hs_unlock_stable_tables": true}
+
+// describe finds out what functions the module of e has, whose start has run in s.
+func (h *Host) describe(ctx context.Context, e *entry, s *slot, limits Limits) error {
+	if functions, ok := e.foreign(); ok {
+		if e.info.Functions = functions; len(functions) == 0 {
+			return noFunctions()
+		}
 		return nil
 	}
+	exports := e.program.exports()
 	found := map[string]Function{}
 	if !e.dispatcher {
 		for name, s := range exports {
@@ -81,12 +159,11 @@ func (h *Host) describe(ctx context.Context, e *entry) error {
 			}
 		}
 	}
-	if described {
+	if e.describes {
 		var out bytes.Buffer
 		var logged []string
 		call := &Call{Function: "wattle_describe", Output: &out, Log: func(_ Level, line string) { logged = append(logged, line) }}
-		limits := describeLimits.Or(h.config.Defaults)
-		if _, err := run(ctx, e, call, limits, "wattle_describe"); err != nil {
+		if _, err := s.run(ctx, call, limits, "wattle_describe"); err != nil {
 			f := badDescription("wattle_describe failed: %w", err)
 			f.Cause = err
 			return f.With("log", strings.Join(logged, "\n"))
@@ -103,8 +180,7 @@ func (h *Host) describe(ctx context.Context, e *entry) error {
 		}
 	}
 	if len(found) == 0 {
-		return fault.New(fault.Invalid, "no_functions", "the module has no functions to call").
-			Hint("export functions of type () -> i32, or _start (a WASI command); names that begin with _ or wattle_ do not count. Go guests are built with -buildmode=c-shared and register functions in init or main's package variables")
+		return noFunctions()
 	}
 	if len(found) > maxFunctions {
 		return badDescription("%d functions are too many; the most is %d", len(found), maxFunctions)
@@ -112,6 +188,11 @@ func (h *Host) describe(ctx context.Context, e *entry) error {
 	e.info.Functions = lo.Values(found)
 	slices.SortFunc(e.info.Functions, func(a, b Function) int { return strings.Compare(a.Name, b.Name) })
 	return nil
+}
+
+func noFunctions() error {
+	return fault.New(fault.Invalid, "no_functions", "the module has no functions to call").
+		Hint("export functions of type () -> i32, or _start (a WASI command); names that begin with _ or wattle_ do not count. Go guests are built with -buildmode=c-shared and register functions in init or main's package variables")
 }
 
 // parseDescription reads what wattle_describe writes. Unknown fields are ignored: later SDKs may say more.

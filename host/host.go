@@ -1,5 +1,10 @@
 // Package host runs WebAssembly guests: it inspects modules, keeps them compiled, and calls their functions, each call
-// in a fresh sandbox with limits on memory, time, output and log. docs/abi.md is what it speaks with guests.
+// from the same clean state and within limits of memory, fuel, time, stack, output and log. docs/abi.md is what it
+// speaks with guests.
+//
+// A module is prepared once: instrumented so that it can be stopped and its fuel counted, compiled, started, and its
+// state kept as an image. Calls run in slots, instances that are put back to the image after each call by copying the
+// pages that the call wrote to.
 //
 // It does not know services, versions, jobs or storage: it takes bytes and readers, and answers *fault.Error where the
 // guest or the caller is to blame. A guest gets no files, no network and no environment.
@@ -14,6 +19,8 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/wattlehq/wattle/internal/fault"
 )
@@ -31,15 +38,23 @@ type Config struct {
 	// MaxModules bounds how many compiled modules are kept for their next call; 0 is 128. Modules in use are
 	// kept beyond it.
 	MaxModules int
+	// GuestMemory bounds what all guests together may use of memory, in bytes; 0 is 2 GiB.
+	GuestMemory uint64
+	// Processors is how many guests may compute at a time beyond their first tenth of a millisecond; 0 is the
+	// number of processors. Where the process has one more than that (GOMAXPROCS), what else it does never waits
+	// for guests.
+	Processors int
 
-	portableMemory bool // for tests: use the fallback for guests' memory
+	portableMemory bool        // for tests: use the fallback for guests' memory
+	onRetire       func(error) // for tests: told of slots that could not be put back
 }
 
 const (
 	defaultMaxModuleBytes = 64 << 20
 	defaultMaxModules     = 128
 	// maxCachedBytes bounds the modules kept compiled by their size. Machine code takes about four times as much.
-	maxCachedBytes = 256 << 20
+	maxCachedBytes     = 256 << 20
+	defaultGuestMemory = 2 << 30
 )
 
 // Host compiles and runs guests. It is safe for concurrent use.
@@ -47,15 +62,28 @@ type Host struct {
 	config  Config
 	engine  engine
 	modules modules
+	budget  budget
+	turns   turns
+	gates   gates
+	fuel    atomic.Uint64
+	limits  limitCounts
+	retired atomic.Uint64
 
 	// compiling holds one token: the compiler takes many times a module's size, so one at a time bounds it.
 	compiling chan struct{}
 
-	mu      sync.Mutex
-	closed  bool
-	running int
-	idle    chan struct{} // closed once closed and running is 0
+	// inflight counts the work that Close waits for; closing is added to it once.
+	inflight atomic.Int64
+	idle     chan struct{} // gets one value when the last of it ends after Close began
+
+	sweeping atomic.Bool
+	mu       sync.Mutex
+	closed   bool
+	sweeper  *time.Timer
 }
+
+// closing is more than there can be calls.
+const closing = 1 << 40
 
 // New starts a Host.
 func New(ctx context.Context, c Config) (*Host, error) {
@@ -66,6 +94,12 @@ func New(ctx context.Context, c Config) (*Host, error) {
 	if c.MaxModules <= 0 {
 		c.MaxModules = defaultMaxModules
 	}
+	if c.GuestMemory == 0 {
+		c.GuestMemory = defaultGuestMemory
+	}
+	if c.Processors <= 0 {
+		c.Processors = runtime.NumCPU()
+	}
 	if c.CacheDir != "" {
 		if err := os.MkdirAll(c.CacheDir, 0o700); err != nil {
 			return nil, err
@@ -75,8 +109,10 @@ func New(ctx context.Context, c Config) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Host{config: c, engine: e, compiling: make(chan struct{}, 1), idle: make(chan struct{})}
-	h.modules.init(c.MaxModules, maxCachedBytes)
+	h := &Host{config: c, engine: e, compiling: make(chan struct{}, 1), idle: make(chan struct{}, 1)}
+	h.budget.limit, h.budget.spare = c.GuestMemory, h.spare
+	h.turns.most = c.Processors
+	h.modules.init(c.MaxModules, maxCachedBytes, &h.budget)
 	return h, nil
 }
 
@@ -89,13 +125,17 @@ func (h *Host) Close(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.closed {
 		h.closed = true
-		if h.running == 0 {
-			close(h.idle)
+		if h.sweeper != nil {
+			h.sweeper.Stop()
+		}
+		if h.inflight.Add(closing) == closing {
+			h.idle <- struct{}{}
 		}
 	}
 	h.mu.Unlock()
 	select {
 	case <-h.idle:
+		h.idle <- struct{}{} // for another Close
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -105,20 +145,18 @@ func (h *Host) Close(ctx context.Context) error {
 
 // begin counts one piece of work that Close has to wait for.
 func (h *Host) begin() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
+	if h.inflight.Add(1) > closing {
+		h.end()
 		return fault.New(fault.Unavailable, "host_closed", "the function host is shutting down").Hint("try another node, or again later")
 	}
-	h.running++
 	return nil
 }
 
 func (h *Host) end() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.running--
-	if h.closed && h.running == 0 {
-		close(h.idle)
+	if h.inflight.Add(-1) == closing {
+		select {
+		case h.idle <- struct{}{}:
+		default: // told before
+		}
 	}
 }

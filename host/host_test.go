@@ -123,8 +123,6 @@ func TestCrashes(t *testing.T) {
 		{"unreachable", "unreachable", "the function crashed: unreachable"},
 		{"unreachable", "oob", "out of bounds memory access"},
 		{"unreachable", "divzero", "integer divide by zero"},
-		{"recurse", "recurse", "call stack exhausted"},
-		{"growtable", "growtable", "unreachable"},
 		{"stderr", "gopanic", "exit status 2: panic: boom"},
 		{"fail", "odd", "the status 77"},
 		{"emitbad", "emitbad", "value of 5 bytes ends beyond the batch"},
@@ -182,8 +180,10 @@ func TestLimits(t *testing.T) {
 	if _, stats, err = call(t, "grow", "some", Call{}); err != nil || stats.PeakMemory != 257*wasmPage {
 		t.Errorf("%+v, %v", stats, err)
 	}
-	_, _, err = call(t, "huge-min-memory", "run", Call{})
-	wantFault(t, err, fault.Limit, "memory_limit", "starts with 4294967296 bytes")
+	_, _, err = call(t, "echo", "echo", Call{Limits: Limits{Memory: 1}})
+	wantFault(t, err, fault.Limit, "memory_limit", "starts with 131072 bytes")
+	_, err = newHost(t, Config{}).Inspect(t.Context(), testdata.Wasm("huge-min-memory"))
+	wantFault(t, err, fault.Exhausted, "node_memory", "429")
 
 	out, stats, err := call(t, "flood", "flood", Call{Limits: Limits{Output: 100_000}})
 	wantFault(t, err, fault.Limit, "output_limit", "100000")
@@ -200,7 +200,7 @@ func TestLimits(t *testing.T) {
 
 func TestTimeLimitStopsLoopsSleepsAndStartFunctions(t *testing.T) {
 	t.Parallel()
-	for guest, function := range map[string]string{"spin": "spin", "sleep": "sleep", "startspin": "run"} {
+	for guest, function := range map[string]string{"spin": "spin", "sleep": "sleep"} {
 		t.Run(guest, func(t *testing.T) {
 			t.Parallel()
 			start := time.Now()
@@ -214,6 +214,8 @@ func TestTimeLimitStopsLoopsSleepsAndStartFunctions(t *testing.T) {
 			}
 		})
 	}
+	_, err := newHost(t, Config{Defaults: Limits{Timeout: 50 * time.Millisecond}}).Inspect(t.Context(), testdata.Wasm("startspin"))
+	wantFault(t, err, fault.Limit, "time_limit", "the module's start failed")
 }
 
 func TestCancelingIsNotALimit(t *testing.T) {
@@ -349,22 +351,6 @@ func TestUnknownFunction(t *testing.T) {
 	t.Parallel()
 	_, _, err := call(t, "grow", "shrink", Call{})
 	wantFault(t, err, fault.NotFound, "unknown_function", "grow, modest, some")
-}
-
-func BenchmarkCall(b *testing.B) {
-	h := newHost(b, Config{})
-	for _, guest := range []string{"noop", "echo"} {
-		m := load(b, h, testdata.Wasm(guest))
-		input := BytesInput(make([]byte, 1024))
-		b.Run(guest, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if _, err := m.Call(b.Context(), &Call{Function: guest, Input: input}); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 }
 
 // A deadline may fall anywhere: into the start, a host function, a growing memory, the end. Run with -race.

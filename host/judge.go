@@ -10,6 +10,7 @@ import (
 	"github.com/wattlehq/wattle/internal/fault"
 )
 
+// errTimeLimit says that a call's deadline passed.
 var errTimeLimit = errors.New("time limit")
 
 // The statuses a function can end with.
@@ -21,7 +22,7 @@ const (
 
 // judge says how a call ended. What the host did comes before what the guest says, since a guest that was stopped
 // ends in odd ways.
-func (c *running) judge(ctx context.Context, cause error, r ran) error {
+func (c *running) judge(r ran) error {
 	if c.in != "" {
 		return fmt.Errorf("function %s: the %s callback panicked: %w", c.function, c.in, r.err)
 	}
@@ -29,23 +30,26 @@ func (c *running) judge(ctx context.Context, cause error, r ran) error {
 		return c.failure
 	}
 	failed := r.err != nil || r.status != statusDone
-	if failed && cause != nil && stoppedBy(r) {
-		if errors.Is(cause, errTimeLimit) {
-			return timeFault(c.limits.Timeout)
+	if c.abi == abiExtism && r.err == nil && !r.exited { // the status is the plugin's own
+		if failed = failed || c.extism.failed != 0; failed {
+			r.status = statusFailed
 		}
-		return interrupted(ctx)
 	}
 	if failed && c.memory.refused > 0 {
 		return memoryFault(c.limits.Memory, "the function needs more memory than its limit of %d bytes%s", c.limits.Memory, prefixed(": it ended with: ", c.lastWords(r)))
 	}
 	if failed && c.memory.failed > 0 {
-		return fault.New(fault.Exhausted, "node_memory", "the node has no %d bytes of memory for the function", c.memory.failed).
-			Hint("try again when less is running on the node, or lower the limits of its functions")
+		return c.memory.budget.exhausted(c.memory.failed)
+	}
+	if failed && c.tableRefused > 0 {
+		return fault.New(fault.Limit, "table_limit", "the function needs a table with %d more entries, beyond the limit of %d%s", c.tableRefused, maxTableEntries, prefixed(": it ended with: ", c.lastWords(r))).
+			With("limit", "table_entries").With("value", maxTableEntries).
+			Hint("let it keep fewer references")
 	}
 	switch {
 	case !failed:
 		return nil
-	case c.command && r.exited:
+	case (c.abi == abiCommand || c.abi == abiExtism) && r.exited:
 		return fault.New(fault.Guest, "function_error", "%s", or(c.words.words(), fmt.Sprintf("exit status %d", r.status))).With("exit_status", r.status)
 	case r.exited:
 		return trap("exit status %d%s", r.status, prefixed(": ", c.words.words()))
@@ -61,12 +65,6 @@ func (c *running) judge(ctx context.Context, cause error, r ran) error {
 	}
 	return trap("function %s answered the status %d, which means nothing%s", c.function, r.status, prefixed(": ", c.said())).
 		Hint("answer 0 for success, 1 for a failure, 2 for a failure that trying again cannot help")
-}
-
-// stoppedBy tells whether a guest that ended like this may have been stopped by its context: wazero ends it with an
-// exit status from the top of the range, a sleeping one with errStopped. Other ends were the guest's own, however late.
-func stoppedBy(r ran) bool {
-	return r.exited && r.status >= 0xefffffff || errors.Is(r.err, errStopped)
 }
 
 // crashed makes the fault of a trap. wazero's errors have the reason on the first line and the guest's stack below.
@@ -103,10 +101,10 @@ func badGuest(format string, args ...any) *fault.Error {
 
 // interrupted is for calls that their caller stopped.
 func interrupted(ctx context.Context) error {
-	f := fault.New(fault.Canceled, "canceled", "the call was canceled")
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		f = fault.New(fault.Timeout, "deadline_exceeded", "the caller's deadline passed before the function was done")
+		return deadlineFault(ctx)
 	}
+	f := fault.New(fault.Canceled, "canceled", "the call was canceled")
 	f.Cause = errors.Join(ctx.Err(), context.Cause(ctx))
 	return f
 }

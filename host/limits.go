@@ -1,6 +1,9 @@
 package host
 
 import (
+	"context"
+	"errors"
+	"math"
 	"time"
 
 	"github.com/wattlehq/wattle/internal/fault"
@@ -10,6 +13,14 @@ import (
 type Limits struct {
 	// Memory is how large the guest's linear memory may grow, in bytes.
 	Memory uint64
+	// Fuel bounds what the guest computes, in the unit of Stats.Fuel.
+	Fuel uint64
+	// Stack bounds the guest's call stack, in bytes of machine code's frames. It is looked at now and then, so
+	// that a guest may exceed it by a few MiB before it is stopped.
+	Stack uint64
+	// Concurrency is how many calls of the function may run at a time on this host, for the same service and
+	// version; 0 all the way is any number.
+	Concurrency uint32
 	// Timeout is how long the call may take, waiting in callbacks included.
 	Timeout time.Duration
 	// Output bounds what the guest writes and emits together, in bytes.
@@ -19,12 +30,25 @@ type Limits struct {
 	Log uint64
 }
 
-var builtinLimits = Limits{Memory: 256 << 20, Timeout: 30 * time.Second, Output: 64 << 20, Log: 1 << 20}
+var builtinLimits = Limits{Memory: 256 << 20, Fuel: math.MaxInt64, Stack: 8 << 20, Timeout: 30 * time.Second, Output: 64 << 20, Log: 1 << 20}
+
+// maxTableEntries bounds the tables of a module together.
+const maxTableEntries = 1 << 20
 
 // Or returns l with its zero fields taken from d.
 func (l Limits) Or(d Limits) Limits {
 	if l.Memory == 0 {
 		l.Memory = d.Memory
+	}
+	if l.Fuel == 0 {
+		l.Fuel = d.Fuel
+	}
+	l.Fuel = min(l.Fuel, math.MaxInt64)
+	if l.Stack == 0 {
+		l.Stack = d.Stack
+	}
+	if l.Concurrency == 0 {
+		l.Concurrency = d.Concurrency
 	}
 	if l.Timeout <= 0 {
 		l.Timeout = d.Timeout
@@ -48,6 +72,25 @@ func timeFault(limit time.Duration) *fault.Error {
 	return fault.New(fault.Limit, "time_limit", "the function ran longer than its limit of %v", limit).
 		With("limit", "timeout").With("value", limit).
 		Hint("raise the function's timeout, or give it less to do in one call")
+}
+
+// deadlineFault is for calls whose caller set a deadline that passed.
+func deadlineFault(ctx context.Context) *fault.Error {
+	f := fault.New(fault.Timeout, "deadline_exceeded", "the caller's deadline passed before the function was done")
+	f.Cause = errors.Join(context.DeadlineExceeded, context.Cause(ctx))
+	return f
+}
+
+func fuelFault(limit uint64) *fault.Error {
+	return fault.New(fault.Limit, "fuel_limit", "the function used more than its limit of %d units of fuel", limit).
+		With("limit", "fuel").With("value", limit).
+		Hint("raise the function's fuel limit, or give it less to do in one call")
+}
+
+func stackFault(limit uint64) *fault.Error {
+	return fault.New(fault.Limit, "stack_limit", "the function's calls are nested deeper than its limit of %d bytes of call stack", limit).
+		With("limit", "stack_bytes").With("value", limit).
+		Hint("end the recursion earlier, or raise the function's stack_bytes limit")
 }
 
 func outputFault(limit uint64) *fault.Error {

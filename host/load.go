@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/wattlehq/wattle/host/instrument"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 )
@@ -42,7 +43,9 @@ func (h *Host) Load(ctx context.Context, d digest.Digest, open func() ([]byte, e
 			return nil, interrupted(ctx)
 		}
 		if e.err == nil {
-			return &Module{host: h, entry: e}, nil
+			m := &Module{host: h, entry: e}
+			m.users.Store(1)
+			return m, nil
 		}
 		err := e.err
 		h.modules.release(e)
@@ -84,35 +87,42 @@ func (h *Host) build(ctx context.Context, e *entry, open func() ([]byte, error))
 		return fault.New(fault.Corrupt, "damaged_module", "the module's bytes are not those of %s", e.digest).
 			With("digest", e.digest).Hint("publish it again")
 	}
-	e.size, e.portable = len(wasm), h.config.portableMemory
-	checked, o, err := check(wasm)
+	e.size = len(wasm)
+	m, err := instrument.Rewrite(wasm, instrument.Options{})
 	if err != nil {
+		return refused(err)
+	}
+	if err := h.checkImports(m); err != nil {
 		return err
 	}
-	e.outline = o
-	if err := h.checkImports(o); err != nil {
+	if e.program, err = h.compile(ctx, m); err != nil {
 		return err
 	}
-	h.compiling <- struct{}{}
-	p, err := h.engine.compile(ctx, checked)
-	if err != nil && h.config.CacheDir != "" && h.engine.cacheDamaged(err) {
-		// All of it goes: its files cannot be told apart, and they can be made again.
-		if err := h.emptyCache(); err != nil {
-			<-h.compiling
-			return err
-		}
-		p, err = h.engine.compile(ctx, checked)
-	}
-	<-h.compiling
-	if err != nil {
-		return notValid(err)
-	}
-	e.program = p
-	if err := h.describe(ctx, e); err != nil {
-		closeAll(ctx, []*entry{e})
+	m.Wasm = nil
+	e.module = m
+	if err := h.prepare(ctx, e); err != nil {
+		e.close(ctx, &h.budget)
 		return err
 	}
 	return nil
+}
+
+// compile compiles one module at a time.
+func (h *Host) compile(ctx context.Context, m instrument.Module) (program, error) {
+	h.compiling <- struct{}{}
+	defer func() { <-h.compiling }()
+	p, err := h.engine.compile(ctx, m)
+	if err != nil && h.config.CacheDir != "" && h.engine.cacheDamaged(err) {
+		// All of it goes: its files cannot be told apart, and they can be made again.
+		if err := h.emptyCache(); err != nil {
+			return nil, err
+		}
+		p, err = h.engine.compile(ctx, m)
+	}
+	if err != nil {
+		return nil, notValid(err)
+	}
+	return p, nil
 }
 
 // emptyCache removes what lies in CacheDir, one level down: the folder of this engine's version itself is in use.
@@ -127,16 +137,16 @@ func (h *Host) emptyCache() error {
 	return nil
 }
 
-func (h *Host) checkImports(o outline) error {
+func (h *Host) checkImports(m instrument.Module) error {
 	offered := h.engine.offered()
-	for _, in := range o.imports {
-		full := in.module + "." + in.name
-		if in.function && slices.Contains(offered, full) {
+	for _, in := range m.Imports {
+		full := in.Module + "." + in.Name
+		if in.Kind == instrument.Function && slices.Contains(offered, full) {
 			continue
 		}
 		what := "what is offered are functions of wattle and wasi_snapshot_preview1"
-		if mine := withoutPrefix(offered, in.module+"."); len(mine) > 0 {
-			what = fmt.Sprintf("%s offers %s", in.module, strings.Join(mine, ", "))
+		if mine := withoutPrefix(offered, in.Module+"."); len(mine) > 0 {
+			what = fmt.Sprintf("%s offers %s", in.Module, strings.Join(mine, ", "))
 		}
 		return fault.New(fault.Invalid, "unknown_import", "the module imports %q, which no host function answers to; %s", full, what).
 			With("import", full).
@@ -158,7 +168,16 @@ func withoutPrefix(all []string, prefix string) []string {
 
 func notValid(err error) error {
 	text, _, _ := strings.Cut(err.Error(), "\n")
-	f := invalid("%s", text)
+	return refused(&instrument.Error{Code: "invalid_wasm", Message: "the module is not valid: " + text, Hint: "build it again, with wasm features up to WebAssembly 2.0 only"})
+}
+
+// refused makes a fault of why a module cannot be used.
+func refused(err error) error {
+	e := (*instrument.Error)(nil)
+	if !errors.As(err, &e) {
+		return err
+	}
+	f := fault.New(fault.Invalid, e.Code, "%s", e.Message).Hint("%s", e.Hint)
 	f.Cause = err
 	return f
 }

@@ -62,10 +62,12 @@ type printed struct {
 	also  *tail   // may be nil
 	in    *string // running.in
 	part  []byte
+	cost  func(int) // running.charge
 }
 
 func (p *printed) Write(b []byte) (int, error) {
 	n := len(b)
+	p.cost(500 + n)
 	*p.in = "log"
 	p.split(b)
 	*p.in = ""
@@ -146,6 +148,8 @@ func (t *tail) write(b []byte) {
 		t.last = append(t.last[:0], t.last[len(t.last)-tailSize:]...)
 	}
 }
+
+func (t *tail) reset() { t.last, t.panic, t.found = t.last[:0], t.panic[:0], false }
 
 // words is the panic's text up to the first empty line, else the last lines; trimmed and in valid UTF-8.
 func (t *tail) words() string {

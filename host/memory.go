@@ -4,88 +4,167 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// guestMemory is the linear memory of one call. It bounds and counts what wazero asks for, and is freed by the call
-// and not by wazero alone: wazero forgets to when a start function fails or when a trap and a deadline meet.
+const (
+	wasmPage = 1 << 16
+	// maxMemory is what 32-bit addresses reach, but for the last page: with it wazero's sizes would be 0.
+	maxMemory = 1<<32 - wasmPage
+)
+
+// guestMemory is the linear memory of one instance. It bounds and counts what wazero asks for, for one call at a time,
+// and is freed by its instance and not by wazero alone: wazero forgets to when a start function fails.
 type guestMemory struct {
-	limit    uint64
+	budget   *budget
 	portable bool // take memory from the Go heap even where the system offers better
-	peak     uint64
-	refused  uint64 // the size last refused for the limit, 0 if none
-	failed   uint64 // the size that the system could not give, 0 if none
-	buffers  []linear
+	region   region
+	size     uint64 // as the guest sees it
+	charged  uint64 // to the budget, for what the call that runs can reach
+	kept     uint64 // charged for the pages that stay between calls
+
+	// Of the call that runs now:
+	limit   uint64
+	peak    uint64
+	refused uint64 // the size last refused for the limit, 0 if none
+	failed  uint64 // the size that the node could not give, 0 if none
 }
 
-// linear is memory that grows in place where it can. Bytes beyond its length are never visible to the guest.
-type linear interface {
+// region is memory that grows and can be put back to a snapshot. Bytes beyond its length are never visible to the guest.
+type region interface {
 	// grow makes it size bytes long, or answers nil when there is no memory.
 	grow(size uint64) []byte
+	// adopt makes img what restore goes back to. The region holds those very bytes.
+	adopt(img *image) error
+	// restore puts the size bytes back that the guest sees, and answers how many bytes of its own the region keeps.
+	// Bytes beyond the image are zero and out of the guest's reach when it grows again.
+	restore(size uint64) (kept uint64, err error)
+	// bytes answers the first size bytes.
+	bytes(size uint64) []byte
 	free()
+}
+
+// begin prepares for a call.
+func (m *guestMemory) begin(limit uint64) {
+	m.limit, m.peak, m.refused, m.failed = limit, m.size, 0, 0
 }
 
 // Allocate implements experimental.MemoryAllocator.
 func (m *guestMemory) Allocate(_, most uint64) experimental.LinearMemory {
-	l := m.reserve(min(most, roundToPage(m.limit)))
-	m.buffers = append(m.buffers, l)
-	return &boundedMemory{owner: m, linear: l}
-}
-
-func (m *guestMemory) reserve(size uint64) linear {
 	if !m.portable {
-		if l := newMapped(size); l != nil {
-			return l
-		}
+		m.region = newMapped(min(most, maxMemory))
 	}
-	return &heapMemory{}
-}
-
-func (m *guestMemory) free() {
-	for _, b := range m.buffers {
-		b.free()
+	if m.region == nil {
+		m.region = &heapRegion{buf: []byte{}}
 	}
-	m.buffers = nil
-}
-
-const wasmPage = 1 << 16
-
-func roundToPage(n uint64) uint64 { return n / wasmPage * wasmPage }
-
-type boundedMemory struct {
-	owner  *guestMemory
-	linear linear
+	return m
 }
 
 // Reallocate implements experimental.LinearMemory. nil makes memory.grow answer -1, as the standard has it; for a
 // module's first memory wazero would panic, which is why modules are checked for that before.
-func (b *boundedMemory) Reallocate(size uint64) []byte {
-	if size > b.owner.limit {
-		b.owner.refused = size
+func (m *guestMemory) Reallocate(size uint64) []byte {
+	if size <= m.size { // a memory that was shrunk, on its way back
+		return m.region.bytes(size)
+	}
+	if size > m.limit {
+		m.refused = size
 		return nil
 	}
-	buf := b.linear.grow(size)
-	if buf == nil {
-		b.owner.failed = size
+	if size > m.charged {
+		if !m.budget.take(size - m.charged) {
+			m.failed = size
+			return nil
+		}
+		m.charged = size
+	}
+	b := m.region.grow(size)
+	if b == nil {
+		m.failed = size
 		return nil
 	}
-	b.owner.peak = max(b.owner.peak, size)
-	return buf
+	m.size = size
+	m.peak = max(m.peak, size)
+	return b
 }
 
-// Free implements experimental.LinearMemory.
-func (b *boundedMemory) Free() { b.linear.free() }
+// Free implements experimental.LinearMemory; see release.
+func (m *guestMemory) Free() {}
 
-// heapMemory is the fallback in plain Go.
-type heapMemory struct{ buf []byte }
+// mapped tells whether images can be mapped into it.
+func (m *guestMemory) mapped() bool {
+	_, heap := m.region.(*heapRegion)
+	return m.region != nil && !heap
+}
 
-func (h *heapMemory) grow(size uint64) []byte {
-	if h.buf != nil && size <= uint64(cap(h.buf)) {
-		// Bytes between the old length and cap were made zero and never handed out: memory does not shrink.
-		h.buf = h.buf[:size]
-		return h.buf
+// keep ends a call that leaves so many bytes of pages, and answers what the budget gets back. It may be short of what
+// stays, which is charged regardless.
+func (m *guestMemory) keep(n uint64) (back uint64) {
+	back = m.charged + m.kept
+	m.charged, m.kept = 0, n
+	if n > back {
+		m.budget.used.Add(n - back)
+		return 0
 	}
-	next := make([]byte, size, size+size/4)
-	copy(next, h.buf)
-	h.buf = next
-	return h.buf
+	return back - n
 }
 
-func (h *heapMemory) free() { h.buf = nil }
+// release frees the memory. What it was charged with is for its slot to give back.
+func (m *guestMemory) release() {
+	if m.region != nil {
+		m.region.free()
+		m.region = nil
+	}
+	m.size, m.charged, m.kept = 0, 0, 0
+}
+
+// image is what a module's memory and globals hold once it is initialised. It does not change.
+type image struct {
+	memory  []byte // without the zeros at its end
+	length  uint64 // with them
+	globals []uint64
+	file    *imageFile // where regions can map the memory from; nil in portable memory
+}
+
+// held is what it takes.
+func (i *image) held() uint64 { return uint64(len(i.memory)) }
+
+func (i *image) free() {
+	if i.file != nil {
+		i.file.free()
+	}
+	i.memory, i.file = nil, nil
+}
+
+// heapRegion is the fallback in plain Go: it is put back by copying all of it.
+type heapRegion struct {
+	buf []byte
+	img *image
+}
+
+func (h *heapRegion) bytes(size uint64) []byte { return h.buf[:size:size] }
+
+func (h *heapRegion) grow(size uint64) []byte {
+	if size > uint64(cap(h.buf)) {
+		next := make([]byte, size, size+size/4)
+		copy(next, h.buf)
+		h.buf = next
+	}
+	// Bytes between the old length and cap are zero: they were never handed out, or restore cleared them.
+	h.buf = h.buf[:size]
+	return h.buf[:size:size]
+}
+
+func (h *heapRegion) adopt(img *image) error {
+	h.img = img
+	return nil
+}
+
+func (h *heapRegion) restore(size uint64) (uint64, error) {
+	n := h.img.length
+	clear(h.buf[copy(h.buf, h.img.memory):size])
+	h.buf = h.buf[:n]
+	return n, nil
+}
+
+func (h *heapRegion) free() { h.buf, h.img = nil, nil }
+
+func portableImage(memory []byte, globals []uint64) *image {
+	return &image{memory: append([]byte(nil), memory...), length: uint64(len(memory)), globals: globals}
+}

@@ -16,8 +16,9 @@ func TestMemory(t *testing.T) {
 	for name, portable := range map[string]bool{"mapped": false, "portable": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			m := guestMemory{limit: 10*wasmPage + 5, portable: portable}
-			defer m.free()
+			m := guestMemory{budget: &budget{limit: maxMemory}, portable: portable}
+			defer m.release()
+			m.begin(10*wasmPage + 5)
 			l := m.Allocate(0, 1<<32)
 			if b := l.Reallocate(0); b == nil || len(b) != 0 {
 				t.Errorf("an empty memory is %v", b)
@@ -41,7 +42,6 @@ func TestMemory(t *testing.T) {
 			if l.Reallocate(11*wasmPage) != nil || m.refused != 11*wasmPage || m.peak != 10*wasmPage || m.failed != 0 {
 				t.Errorf("%+v", m)
 			}
-			m.free()
 			l.Free()
 		})
 	}

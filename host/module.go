@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/samber/lo"
 
+	"github.com/wattlehq/wattle/host/instrument"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 )
@@ -21,6 +22,7 @@ type Module struct {
 	host     *Host
 	entry    *entry
 	released atomic.Bool
+	users    atomic.Int64 // the caller until Release, and the calls that run
 }
 
 // Info tells what the module offers.
@@ -29,29 +31,83 @@ func (m *Module) Info() Info { return m.entry.info }
 // Release gives the module back; running calls go on. It may be called more than once.
 func (m *Module) Release() {
 	if m.released.CompareAndSwap(false, true) {
+		m.leave()
+	}
+}
+
+func (m *Module) leave() {
+	if m.users.Add(-1) == 0 {
 		m.host.modules.release(m.entry)
 	}
 }
 
-// Call runs one function in a fresh instance.
+// Call runs one function, from the state that the module has after its start.
 //
 // Errors are *fault.Error, apart from those of the caller's own Input, Output and Emit, which come back as they are.
 func (m *Module) Call(ctx context.Context, c *Call) (Stats, error) {
+	stats, err := m.call(ctx, c)
+	m.host.fuel.Add(stats.Fuel)
+	if err != nil {
+		m.host.reached(err)
+	}
+	if stats.LogDropped {
+		m.host.limited("log_limit")
+	}
+	return stats, err
+}
+
+func (m *Module) call(ctx context.Context, c *Call) (Stats, error) {
+	if m.users.Add(1); m.released.Load() {
+		m.leave()
+		return Stats{}, errors.New("host: call of a released module")
+	}
+	defer m.leave()
 	if err := m.host.begin(); err != nil {
 		return Stats{}, err
 	}
 	defer m.host.end()
-	if m.released.Load() || !m.host.modules.hold(m.entry) {
-		return Stats{}, errors.New("host: call of a released module")
+	e := m.entry
+	export, ok := e.exports[c.Function]
+	if e.info.ABI == abiWapc {
+		export, ok = "__guest_call", nameFault(c.Function) == ""
 	}
-	defer m.host.modules.release(m.entry)
-	i := slices.IndexFunc(m.entry.info.Functions, func(f Function) bool { return f.Name == c.Function })
-	if i < 0 {
-		names := lo.Map(m.entry.info.Functions, func(f Function, _ int) string { return f.Name })
+	if !ok {
+		names := lo.Map(e.info.Functions, func(f Function, _ int) string { return f.Name })
 		return Stats{}, fault.New(fault.NotFound, "unknown_function", "there is no function %q; the module has: %s", c.Function, shorten(names)).
 			With("function", c.Function).Hint("call one of the functions listed")
 	}
-	return run(ctx, m.entry, c, c.Limits.Or(m.host.config.Defaults), m.entry.entryPoint(c.Function))
+	limits := c.Limits.Or(m.host.config.Defaults)
+	if least := e.reach(); least > limits.Memory {
+		return Stats{}, memoryFault(limits.Memory, "the module starts with %d bytes of memory, more than the limit of %d", least, limits.Memory)
+	}
+	if ctx.Err() != nil {
+		return Stats{}, interrupted(ctx)
+	}
+	if limits.Concurrency > 0 {
+		leave, err := m.host.gates.enter(gateOf(c), limits.Concurrency)
+		if err != nil {
+			return Stats{}, err
+		}
+		defer leave()
+	}
+	return m.host.call(ctx, e, c, limits, export)
+}
+
+// call runs one export in a slot or in a fresh instance.
+func (h *Host) call(ctx context.Context, e *entry, c *Call, limits Limits, export string) (Stats, error) {
+	now := time.Now()
+	e.slots.used.Store(now.UnixNano())
+	s, err := h.slot(ctx, e, now.Add(limits.Timeout), c)
+	if err != nil {
+		return Stats{}, err
+	}
+	defer h.putBack(s)
+	if s.fresh {
+		if err := s.initialize(ctx, c, limits); err != nil {
+			return Stats{}, err
+		}
+	}
+	return s.run(ctx, c, limits, export)
 }
 
 func shorten(names []string) string {
@@ -70,26 +126,71 @@ type entry struct {
 
 	ready      chan struct{}
 	err        error
-	program    program
-	outline    outline
-	info       Info
-	dispatcher bool
 	size       int
-	portable   bool
+	module     instrument.Module // without its bytes
+	program    program
+	info       Info
+	exports    map[string]string // functions to what is called for them
+	starts     []string          // exports that run before anything else
+	dispatcher bool
+	describes  bool
+	weight     uint64 // what an instance takes beside its memory, in bytes
+	image      *image // nil where calls get fresh instances
+	slots      slots
 }
 
-func (e *entry) entryPoint(function string) string {
-	switch {
-	case e.info.ABI == abiCommand:
-		return "_start"
-	case e.dispatcher:
-		return "wattle_call"
+// reach is how much memory a call can touch before it asks for more.
+func (e *entry) reach() uint64 {
+	if e.image != nil {
+		return e.image.length
 	}
-	return function
+	return e.module.MinMemory
+}
+
+// need is what a new instance is charged with.
+func (e *entry) need() uint64 { return e.weight + e.reach() }
+
+// weigh estimates what an instance takes: wazero keeps a reference of about 200 bytes for each function in a table.
+func (e *entry) weigh() {
+	e.weight = 64<<10 + 200*uint64(e.module.Functions)
+	if len(e.module.Uncapturable) > 0 {
+		e.weight += 8 * e.module.TableEntries
+	}
+}
+
+// point says for each function what to call.
+func (e *entry) point() {
+	e.exports = map[string]string{}
+	for _, f := range e.info.Functions {
+		switch {
+		case e.info.ABI == abiCommand && f.Name == "main":
+			e.exports[f.Name] = "_start"
+		case e.dispatcher:
+			e.exports[f.Name] = "wattle_call"
+		default:
+			e.exports[f.Name] = f.Name
+		}
+	}
+}
+
+// close frees what the entry holds. Nothing may be in use.
+func (e *entry) close(ctx context.Context, b *budget) {
+	for _, s := range e.slots.close() {
+		s.close()
+	}
+	if e.image != nil {
+		b.give(e.image.held())
+		e.image.free()
+	}
+	if e.program != nil {
+		// Nothing can be done about code that cannot be unmapped.
+		_ = e.program.close(ctx)
+	}
 }
 
 // modules keeps compiled modules, those in use and the ones used last.
 type modules struct {
+	budget   *budget
 	mu       sync.Mutex
 	most     int
 	mostSize int
@@ -98,8 +199,8 @@ type modules struct {
 	order    *list.List // of *entry; the one used last is in front
 }
 
-func (m *modules) init(most, mostSize int) {
-	m.most, m.mostSize = most, mostSize
+func (m *modules) init(most, mostSize int, b *budget) {
+	m.most, m.mostSize, m.budget = most, mostSize, b
 	m.entries, m.order = map[digest.Digest]*entry{}, list.New()
 }
 
@@ -149,7 +250,7 @@ func (m *modules) release(e *entry) {
 	e.refs--
 	gone := m.excess()
 	m.mu.Unlock()
-	closeAll(context.Background(), gone)
+	m.closeAll(context.Background(), gone)
 }
 
 // excess takes out unused entries until the rest fits, the one not used for longest first.
@@ -181,14 +282,25 @@ func (m *modules) clear(ctx context.Context) {
 	}
 	m.size = 0
 	m.mu.Unlock()
-	closeAll(ctx, all)
+	m.closeAll(ctx, all)
 }
 
-func closeAll(ctx context.Context, entries []*entry) {
-	for _, e := range entries {
-		if e.program != nil {
-			// Nothing can be done about code that cannot be unmapped.
-			_ = e.program.close(ctx)
+// all answers the entries that are ready.
+func (m *modules) all() []*entry {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return lo.Filter(lo.Values(m.entries), func(e *entry, _ int) bool {
+		select {
+		case <-e.ready:
+			return true
+		default:
+			return false
 		}
+	})
+}
+
+func (m *modules) closeAll(ctx context.Context, entries []*entry) {
+	for _, e := range entries {
+		e.close(ctx, m.budget)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,7 +57,9 @@ func TestGuestsMadeWithTheSDK(t *testing.T) {
 		Function: "map", Input: BytesInput(part(part(nil, "a", "", "B a b"), "b", "", "c")), Context: Context{Input: "split"},
 		Emit: func(b []byte) error { batches = append(batches, b...); return nil },
 	})
-	if got := strings.Join(readRecords(batches), " "); err != nil || got != "b=1 a=1 b=1 c=1" {
+	counts := readRecords(batches) // folded by the guest, in no order
+	slices.Sort(counts)
+	if got := strings.Join(counts, " "); err != nil || got != "a=1 b=2 c=1" {
 		t.Errorf("%q, %v", got, err)
 	}
 	groups := append(counted(nil, "a"), "\x021\x0325\x00"...)
@@ -79,7 +82,7 @@ func TestGuestsMadeWithTheSDK(t *testing.T) {
 	wantFault(t, err, fault.Limit, "memory_limit", "")
 }
 
-// BenchmarkGoGuest is the price of a fresh Go program for each call.
+// BenchmarkGoGuest is the price of a clean Go program for each call.
 func BenchmarkGoGuest(b *testing.B) {
 	m := load(b, newHost(b, Config{}), plugintest.Build(b, "echo"))
 	input := BytesInput(make([]byte, 1024))

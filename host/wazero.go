@@ -14,13 +14,12 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
-	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/wattlehq/wattle/host/instrument"
 )
 
-// wazeroEngine runs guests on wazero.
-//
-// Guests are stopped by WithCloseOnContextDone: it checks at loop heads. Recursion without loops and without end
-// hits the bound of the call stack instead.
+// wazeroEngine runs guests on wazero. It does not use wazero's own way to stop them, which makes loops several times
+// slower and misses recursion: see host/instrument.
 type wazeroEngine struct {
 	rt      wazero.Runtime
 	cache   wazero.CompilationCache
@@ -39,7 +38,6 @@ func newWazero(ctx context.Context, cacheDir string, workers int) (engine, error
 	}
 	e := &wazeroEngine{cache: cache, workers: workers, offers: map[string]api.FunctionDefinition{}}
 	e.rt = wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().
-		WithCloseOnContextDone(true).
 		WithCompilationCache(cache).
 		WithDebugInfoEnabled(false))
 	e.base = wazero.NewModuleConfig().
@@ -49,13 +47,12 @@ func newWazero(ctx context.Context, cacheDir string, workers int) (engine, error
 		WithSysNanotime().
 		WithOsyield(runtime.Gosched).
 		WithRandSource(rand.Reader)
-	if _, err := wasi_snapshot_preview1.Instantiate(ctx, e.rt); err != nil {
-		return nil, errors.Join(fmt.Errorf("start WASI: %w", err), e.close(ctx))
+	for _, start := range []func(context.Context, wazero.Runtime) error{instantiateWASI, instantiateABI, instantiateExtism, instantiateWapc, instantiateHooks} {
+		if err := start(ctx, e.rt); err != nil {
+			return nil, errors.Join(fmt.Errorf("start the host's functions: %w", err), e.close(ctx))
+		}
 	}
-	if err := instantiateABI(ctx, e.rt); err != nil {
-		return nil, errors.Join(fmt.Errorf("start the guest ABI: %w", err), e.close(ctx))
-	}
-	for _, module := range []string{wasi_snapshot_preview1.ModuleName, abiModule} {
+	for _, module := range []string{wasi_snapshot_preview1.ModuleName, abiModule, extismModule, wapcModule} {
 		for name, def := range e.rt.Module(module).ExportedFunctionDefinitions() {
 			e.offers[module+"."+name] = def
 		}
@@ -65,14 +62,14 @@ func newWazero(ctx context.Context, cacheDir string, workers int) (engine, error
 
 func (e *wazeroEngine) offered() []string { return lo.Keys(e.offers) }
 
-func (e *wazeroEngine) compile(ctx context.Context, wasm []byte) (p program, err error) {
+func (e *wazeroEngine) compile(ctx context.Context, in instrument.Module) (p program, err error) {
 	// The module is a stranger's: whatever makes the decoder panic must not take the node with it.
 	defer func() {
 		if r := recover(); r != nil {
 			p, err = nil, fmt.Errorf("the compiler failed: %v", r)
 		}
 	}()
-	m, err := e.rt.CompileModule(experimental.WithCompilationWorkers(ctx, e.workers), wasm)
+	m, err := e.rt.CompileModule(experimental.WithCompilationWorkers(ctx, e.workers), in.Wasm)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +84,7 @@ func (e *wazeroEngine) compile(ctx context.Context, wasm []byte) (p program, err
 			return nil, errors.Join(err, m.Close(ctx))
 		}
 	}
-	return &wazeroProgram{engine: e, module: m}, nil
+	return &wazeroProgram{engine: e, module: m, globals: in.Globals}, nil
 }
 
 // cacheDamaged goes by words, since wazero has no type for these errors. A test holds it to them.
@@ -107,8 +104,9 @@ func (e *wazeroEngine) close(ctx context.Context) error {
 }
 
 type wazeroProgram struct {
-	engine *wazeroEngine
-	module wazero.CompiledModule
+	engine  *wazeroEngine
+	module  wazero.CompiledModule
+	globals int // captured mutable ones
 }
 
 func (p *wazeroProgram) exports() map[string]shape {
@@ -119,79 +117,13 @@ func (p *wazeroProgram) exports() map[string]shape {
 			return shapeVoid
 		case len(in) == 0 && len(out) == 1 && out[0] == api.ValueTypeI32:
 			return shapeStatus
+		case slices.Equal(in, []api.ValueType{api.ValueTypeI32, api.ValueTypeI32}) && len(out) == 0:
+			return shapeTwo
+		case slices.Equal(in, []api.ValueType{api.ValueTypeI32, api.ValueTypeI32}) && slices.Equal(out, []api.ValueType{api.ValueTypeI32}):
+			return shapeCall
 		}
 		return shapeOther
 	})
 }
 
 func (p *wazeroProgram) close(ctx context.Context) error { return p.module.Close(ctx) }
-
-func (p *wazeroProgram) run(c *running, entry string) (r ran) {
-	ctx := &callContext{Context: c.ctx, call: c}
-	mod, err := p.instantiate(ctx, c)
-	if mod != nil {
-		defer mod.Close(context.WithoutCancel(c.ctx)) //nolint:errcheck // closes no files: guests have none
-	}
-	if err != nil {
-		return ended(err)
-	}
-	if f := mod.ExportedFunction("_initialize"); f != nil && entry != "_start" {
-		if err := f.CallWithStack(ctx, nil); err != nil {
-			return ended(err)
-		}
-	}
-	var stack [1]uint64
-	if err := mod.ExportedFunction(entry).CallWithStack(ctx, stack[:]); err != nil {
-		return ended(err)
-	}
-	return ran{status: api.DecodeU32(stack[0])}
-}
-
-func (p *wazeroProgram) instantiate(ctx context.Context, c *running) (mod api.Module, err error) {
-	// wazero panics where the allocator refuses a first memory.
-	defer func() {
-		if r := recover(); r != nil {
-			mod, err = nil, fmt.Errorf("instantiate: %v", r)
-		}
-	}()
-	config := p.engine.base.WithNanosleep(c.sleep).WithStderr(&c.stderr)
-	if c.command {
-		config = config.WithArgs("main").WithStdin(stdin{c}).WithStdout(stdout{c})
-	} else {
-		config = config.WithStdout(&c.stdout)
-	}
-	return p.engine.rt.InstantiateModule(experimental.WithMemoryAllocator(ctx, &c.memory), p.module, config)
-}
-
-func ended(err error) ran {
-	if exit := (*sys.ExitError)(nil); errors.As(err, &exit) {
-		// Codes of this kind stand for an ended context; a guest may exit with them, too, and that is a
-		// failure like another.
-		return ran{status: exit.ExitCode(), exited: true}
-	}
-	return ran{err: err}
-}
-
-// callContext carries the state of a call to the host's functions.
-type callContext struct {
-	context.Context
-	call *running
-}
-
-type callKey struct{}
-
-// Value implements context.Context.
-func (c *callContext) Value(key any) any {
-	if key == (callKey{}) {
-		return c.call
-	}
-	return c.Context.Value(key)
-}
-
-// callOf finds the state of the call that ctx belongs to.
-func callOf(ctx context.Context) *running {
-	if c, ok := ctx.(*callContext); ok {
-		return c.call
-	}
-	return ctx.Value(callKey{}).(*running) // wrapped while a start function runs
-}

@@ -1,0 +1,20 @@
+;; Asks the host for what its input says: the operation as a byte, then the request. Answers the result (8 bytes) and the reply.
+(module
+  (import "wattle" "input_len" (func $input_len (result i64)))
+  (import "wattle" "input_read" (func $input_read (param i32 i32 i64) (result i32)))
+  (import "wattle" "output_write" (func $output_write (param i32 i32)))
+  (import "wattle" "host_call" (func $host_call (param i32 i32 i32) (result i64)))
+  (memory (export "memory") 4)
+  (func (export "ask") (result i32)
+    (local $n i32) (local $r i64) (local $size i64)
+    (local.set $n (call $input_read (i32.const 16) (i32.const 100000) (i64.const 0)))
+    (local.set $r (call $host_call (i32.load8_u (i32.const 16)) (i32.const 17) (i32.sub (local.get $n) (i32.const 1))))
+    (i64.store (i32.const 0) (local.get $r))
+    (call $output_write (i32.const 0) (i32.const 8))
+    (local.set $size (local.get $r))
+    (if (i64.lt_s (local.get $r) (i64.const -1)) (then (local.set $size (i64.sub (i64.const -2) (local.get $r)))))
+    (if (i64.gt_s (local.get $size) (i64.const 0)) (then
+      (drop (call $host_call (i32.const 0) (i32.const 120000) (i32.wrap_i64 (local.get $size))))
+      (call $output_write (i32.const 120000) (i32.wrap_i64 (local.get $size)))))
+    (i32.const 0))
+)
