@@ -4,7 +4,7 @@ package plugins
 
 import "embed"
 
-// FS has a folder for each plugin.
+// FS has a folder for each plugin. polyglot has the same program in every other language: echo and the word count.
 //
-//go:embed */*.go
+//go:embed */*.go polyglot
 var FS embed.FS

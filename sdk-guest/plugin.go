@@ -5,8 +5,11 @@ import (
 	"context"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/wattlehq/wattle/internal/fault"
 )
 
 // BuildPlugin builds one of the repository's own guest programs from its source in src, away from the repository: beside a
@@ -18,29 +21,47 @@ func BuildPlugin(ctx context.Context, src fs.FS, name, out string) error {
 	}
 	defer os.RemoveAll(dir)
 	project := filepath.Join(dir, name)
-	if err := NewProject(project, name, "go"); err != nil {
+	if err := PluginProject(project, src, name); err != nil {
 		return err
 	}
-	for _, f := range []string{"main.go", "main_test.go"} {
-		if err := os.Remove(filepath.Join(project, f)); err != nil {
+	return Build(ctx, project, out)
+}
+
+// PluginProject writes such a program as a project of its own: its source in the place of the template's.
+func PluginProject(dir string, src fs.FS, name string) error {
+	l := pluginLanguage(src)
+	if l == nil {
+		return fault.New(fault.Invalid, "no_project", "the source of %s is in no language of the SDKs", name)
+	}
+	if err := NewProject(dir, name, l.name); err != nil {
+		return err
+	}
+	if l.name == "go" {
+		for _, f := range []string{"main.go", "main_test.go"} {
+			if err := os.Remove(filepath.Join(dir, f)); err != nil {
+				return err
+			}
+		}
+	}
+	return fs.WalkDir(src, ".", func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || l.name == "go" && (path.Dir(p) != "." || strings.HasSuffix(p, "_test.go")) {
 			return err
 		}
-	}
-	files, err := fs.Glob(src, "*.go")
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		if strings.HasSuffix(f, "_test.go") {
-			continue
-		}
-		b, err := fs.ReadFile(src, f)
+		b, err := fs.ReadFile(src, p)
 		if err != nil {
 			return err
 		}
-		if err := write(filepath.Join(project, f), bytes.ReplaceAll(b, []byte(sdkPath), []byte(name+"/wattle/guest"))); err != nil {
-			return err
+		return write(filepath.Join(dir, filepath.FromSlash(p)), bytes.ReplaceAll(b, []byte(sdkPath), []byte(name+"/wattle/guest")))
+	})
+}
+
+func pluginLanguage(src fs.FS) *language {
+	for _, l := range languages() {
+		for _, mark := range l.marks {
+			if found, _ := fs.Glob(src, mark); len(found) > 0 {
+				return l
+			}
 		}
 	}
-	return BuildGo(ctx, project, out)
+	return nil
 }

@@ -1,6 +1,6 @@
-// Package sdkguest carries the SDK for guests: it starts new projects with a copy of it and builds them.
+// Package sdkguest carries the SDKs for guests: it starts new projects with a copy of one and builds them.
 //
-// It does not run guests. Building needs the go command on the machine; starting a project needs nothing.
+// It does not run guests. Building needs the language's tools on the machine; starting a project needs nothing.
 package sdkguest
 
 import (
@@ -11,10 +11,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
-	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -23,36 +22,93 @@ import (
 
 // FS holds the SDKs, a folder for each language.
 //
-//go:embed all:go
+//go:embed all:go c/*.h rust/Cargo.toml rust/src assemblyscript javascript node
 var FS embed.FS
 
 //go:embed all:templates
 var templates embed.FS
 
-// sdkPath is where the SDK is imported from in this repository, and what a copy's own path replaces.
-const sdkPath = "github.com/wattlehq/wattle/sdk-guest/go"
+// language is what there is to know about one.
+type language struct {
+	name    string
+	aliases []string
+	marks   []string // one of these files tells that a folder is a project of the language
+	sdk     string   // the folder of a project that takes the copy of the SDK
+	node    bool     // tests run under Node.js
+	test    string   // what runs a project's tests
+	// taken tells whether a project of that name would get in the way of something.
+	taken func(name string) bool
+	// copied is a file of the SDK as a project gets it, nil where it gets none.
+	copied func(file string, b []byte, project string) []byte
+	build  func(ctx context.Context, dir, out string) error
+}
+
+// languages are in the order in which a project's files are looked at.
+func languages() []*language {
+	return []*language{
+		{
+			name: "go", marks: []string{"go.mod", "*.go"}, sdk: "wattle/guest", test: "go test ./...",
+			taken: goNames, copied: goFile, build: BuildGo,
+		},
+		{
+			name: "rust", marks: []string{"Cargo.toml", "src/lib.rs"}, sdk: "wattle", test: "cargo test",
+			taken: rustNames, build: buildRust,
+		},
+		{
+			name: "assemblyscript", aliases: []string{"as"}, marks: []string{"asconfig.json", "assembly/index.ts"}, sdk: "assembly/wattle",
+			test: "npm install && npm test", node: true, build: buildAssemblyScript,
+		},
+		{
+			name: "c", marks: []string{"*.c"}, sdk: "wattle", test: "make test",
+			copied: cFile, build: buildC,
+		},
+		{
+			name: "javascript", aliases: []string{"js"}, marks: []string{scriptEntry}, sdk: "wattle",
+			test: "npm install && npm test", node: true, build: buildJavaScript,
+		},
+	}
+}
 
 // projectName is what works as a module path, a folder and a part of a file name alike.
 var projectName = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,62}$`)
 
-// reserved would be taken for something else by the go command.
-var reserved = map[string]bool{"main": true, "test": true, "std": true, "cmd": true, "all": true, "tool": true, "work": true, "internal": true, "vendor": true, "testdata": true}
-
 // Languages are those NewProject knows.
-func Languages() []string { return []string{"go"} }
+func Languages() []string {
+	var names []string
+	for _, l := range languages() {
+		names = append(names, l.name)
+	}
+	return names
+}
+
+// TestCommand is what runs the tests of a project that NewProject wrote.
+func TestCommand(lang string) string {
+	if l := languageNamed(lang); l != nil {
+		return l.test
+	}
+	return ""
+}
+
+// languageNamed answers nil where there is none of that name; "" is "go".
+func languageNamed(name string) *language {
+	for _, l := range languages() {
+		if l.name == or(name, "go") || slices.Contains(l.aliases, name) {
+			return l
+		}
+	}
+	return nil
+}
 
 // NewProject writes a project with one function to dir, which must be empty or not be there. lang "" is "go".
 func NewProject(dir, name, lang string) error {
-	if lang == "" {
-		lang = "go"
-	}
-	if lang != "go" {
+	l := languageNamed(lang)
+	if l == nil {
 		return fault.New(fault.Invalid, "unknown_language", "there is no template for the language %q", lang).
 			With("language", lang).Hint("choose one of: %s; other languages can use the ABI directly, see docs/abi.md", strings.Join(Languages(), ", "))
 	}
-	if !projectName.MatchString(name) || reserved[name] || standardPackage(name) {
+	if !projectName.MatchString(name) || name == "wattle" || l.taken != nil && l.taken(name) {
 		return fault.New(fault.Invalid, "bad_name", "%q cannot be the name of a project", name).
-			With("name", name).Hint("use small letters, digits, - and _, beginning with a letter, up to 63, and none of the names that Go keeps for itself")
+			With("name", name).Hint("use small letters, digits, - and _, beginning with a letter, up to 63, and none of the names that %s keeps for itself", l.name)
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fault.New(fault.Exists, "dir_not_empty", "the folder %s is not empty", dir).
@@ -60,29 +116,23 @@ func NewProject(dir, name, lang string) error {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("look into the new project's folder: %w", err)
 	}
-	if err := copyTemplates(dir, name); err != nil {
+	if err := l.copyTemplates(dir, name); err != nil {
 		return fmt.Errorf("write the new project: %w", err)
 	}
-	if err := copySDK(filepath.Join(dir, "wattle", "guest"), name); err != nil {
-		return fmt.Errorf("write the SDK into the new project: %w", err)
+	folders := []string{l.name}
+	if l.node {
+		folders = append(folders, "node")
+	}
+	for _, folder := range folders {
+		if err := l.copySDK(folder, filepath.Join(dir, filepath.FromSlash(l.sdk)), name); err != nil {
+			return fmt.Errorf("write the SDK into the new project: %w", err)
+		}
 	}
 	return nil
 }
 
-// standardPackage tells whether a module of that name would hide a package of the standard library.
-func standardPackage(name string) bool {
-	switch name {
-	case "archive", "bufio", "builtin", "bytes", "cmp", "compress", "container", "context", "crypto", "database", "debug",
-		"embed", "encoding", "errors", "expvar", "flag", "fmt", "go", "hash", "html", "image", "index", "io", "iter", "log",
-		"maps", "math", "mime", "net", "os", "path", "plugin", "reflect", "regexp", "runtime", "slices", "sort", "strconv",
-		"strings", "structs", "sync", "syscall", "testing", "text", "time", "unicode", "unique", "unsafe", "weak":
-		return true
-	}
-	return false
-}
-
-func copyTemplates(dir, name string) error {
-	const from = "templates/go"
+func (l *language) copyTemplates(dir, name string) error {
+	from := "templates/" + l.name
 	return fs.WalkDir(templates, from, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -107,18 +157,22 @@ func copyTemplates(dir, name string) error {
 	})
 }
 
-// copySDK copies the SDK without its own tests, as part of module name.
-func copySDK(dir, name string) error {
-	return fs.WalkDir(FS, "go", func(p string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.HasSuffix(p, "_test.go") || path.Ext(p) != ".go" {
+func (l *language) copySDK(folder, dir, name string) error {
+	return fs.WalkDir(FS, folder, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
 			return err
 		}
 		b, err := FS.ReadFile(p)
 		if err != nil {
 			return err
 		}
-		b = bytes.ReplaceAll(b, []byte(sdkPath), []byte(name+"/wattle/guest"))
-		return write(filepath.Join(dir, filepath.FromSlash(strings.TrimPrefix(p, "go/"))), b)
+		file := strings.TrimPrefix(p, folder+"/")
+		if l.copied != nil {
+			if b = l.copied(file, b, name); b == nil {
+				return nil
+			}
+		}
+		return write(filepath.Join(dir, filepath.FromSlash(file)), b)
 	})
 }
 
@@ -127,40 +181,4 @@ func write(file string, b []byte) error {
 		return err
 	}
 	return os.WriteFile(file, b, 0o644)
-}
-
-// BuildGo builds the Go guest in dir into the file out. What the compiler says is the message of the fault, as it is.
-func BuildGo(ctx context.Context, dir, out string) error {
-	tool, err := exec.LookPath("go")
-	if err != nil {
-		return fault.New(fault.Precondition, "no_go", "building a Go guest needs the go command, which is not on the PATH").
-			Hint("install Go 1.24 or newer from https://go.dev/dl/ and try again")
-	}
-	out, err = filepath.Abs(out)
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, tool, "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", out, ".")
-	cmd.Dir = dir
-	// -buildvcs looks at the repository around the project, which may be broken or slow, and changes the module's
-	// digest with every commit.
-	cmd.Env = append(cmd.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -buildvcs=false"))
-	text, err := cmd.CombinedOutput()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		f := fault.New(fault.Invalid, "build_failed", "%s", or(strings.TrimSpace(string(text)), err.Error())).
-			With("dir", dir).Hint("mend what the compiler complains about; Go 1.24 or newer is needed")
-		f.Cause = err
-		return f
-	}
-	return nil
-}
-
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

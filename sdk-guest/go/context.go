@@ -17,6 +17,7 @@ type Context struct {
 	input    input
 	told     *told
 	out      *output
+	sums     sums
 	emitted  bool
 }
 
@@ -100,6 +101,7 @@ func (c *Context) Output() io.Writer {
 }
 
 func (c *Context) finish() error {
+	c.flushSums()
 	if c.out != nil {
 		c.out.flush()
 		if c.emitted {

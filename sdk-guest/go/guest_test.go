@@ -121,7 +121,7 @@ func TestFailures(t *testing.T) {
 		{"fail", "", "no luck", false},
 		{"fail", "permanent", "no luck", true},
 		{"swap", "{", "not the JSON that swap takes", true},
-		{"nothing", "", `no function "nothing"; registered are: context, echo`, true},
+		{"nothing", "", `no function "nothing"; registered are: add, addAndWrite, capable, context, echo`, true},
 		{"total", "", "reads groups, but was given bytes", true},
 		{"lines", "", "reads split, but was given bytes", true},
 	} {

@@ -53,7 +53,7 @@ func (p *Part) block(most int) []byte {
 	return b
 }
 
-// Blocks yields the part's bytes in large pieces, cut anywhere. A piece is valid until the next one. It is the fastest
+// Blocks yields the part's bytes in large pieces, cut anywhere. A piece is valid until the next one, and may be changed. It is the fastest
 // way to read a part.
 func (p *Part) Blocks() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {

@@ -27,6 +27,8 @@ type Setup struct {
 	Task    uint32            `json:"task"`
 	Attempt uint32            `json:"attempt"`
 	Params  map[string]string `json:"params"`
+	// Capabilities are what the function may do beyond computing.
+	Capabilities Capabilities `json:"-"`
 }
 
 // Part is a part of a split, for mappers.

@@ -13,7 +13,18 @@ type Host interface {
 	// Context and Function are operations of host_call.
 	Context() []byte
 	Function() string
+	// Ask makes any other request with host_call: code is what that answers, and reply is there unless it is -1.
+	Ask(op uint32, request []byte) (reply []byte, code int64)
 }
+
+// Operations of host_call.
+const (
+	OpConfig   = 5
+	OpHTTP     = 7
+	OpCall     = 8
+	OpCacheGet = 9
+	OpCachePut = 10
+)
 
 // Run runs the function that h names and answers its status; Describe writes the description of all functions. The
 // package guest sets them.

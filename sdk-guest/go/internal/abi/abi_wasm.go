@@ -62,6 +62,22 @@ func (Wasm) Context() []byte { return ask(1) }
 // Function implements Host.
 func (Wasm) Function() string { return string(ask(2)) }
 
+// Ask implements Host.
+func (Wasm) Ask(op uint32, request []byte) ([]byte, int64) {
+	ptr, n := at(request)
+	code := hostCall(op, ptr, n)
+	size := code
+	if size < -1 {
+		size = -2 - size
+	}
+	if size <= 0 {
+		return nil, code
+	}
+	reply := make([]byte, size)
+	ptr, n = at(reply)
+	return reply[:hostCall(0, ptr, n)], code
+}
+
 // ask asks for the reply of an operation without arguments.
 func ask(op uint32) []byte {
 	n := hostCall(op, nil, 0)

@@ -1,0 +1,3 @@
+// wants: never settled
+await new Promise(() => {});
+export const f = () => 1;

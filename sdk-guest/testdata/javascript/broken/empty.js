@@ -1,0 +1,2 @@
+// wants: exports no functions
+export const x = 1;

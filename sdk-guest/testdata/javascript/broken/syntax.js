@@ -1,0 +1,3 @@
+// wants: syntax.js:4
+// wants: SyntaxError
+export function hello( { }
