@@ -18,6 +18,10 @@ type PushOptions struct {
 	Aliases        []string
 	Limits         *wattlev1.Limits
 	FunctionLimits map[string]*wattlev1.Limits
+	// Fresh runs each call in an instance made for it.
+	Fresh bool
+	// Capabilities are what the functions may do beyond computing.
+	Capabilities *wattlev1.Capabilities
 	// Progress is called with the bytes sent so far.
 	Progress func(sent, total int64)
 }
@@ -51,6 +55,7 @@ func (c *Client) Push(ctx context.Context, service string, wasm []byte, o PushOp
 		}
 		v, err := c.Registry.CreateVersion(ctx, connect.NewRequest(&wattlev1.CreateVersionRequest{
 			Service: service, Digest: name, Number: o.Version, Aliases: o.Aliases, Limits: o.Limits, FunctionLimits: o.FunctionLimits,
+			Fresh: o.Fresh, Capabilities: o.Capabilities,
 		}))
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package dag
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -35,7 +37,7 @@ func ParseSpec(text []byte, vars map[string]string) (*wattlev1.JobSpec, error) {
 		return nil, bad(fmt.Errorf("%d documents in one file", n)).Hint("submit them one by one: a spec is one job")
 	}
 	var doc any
-	if err := yaml.UnmarshalStrict(text, &doc); err != nil {
+	if err := yaml.UnmarshalStrict(escaped(text), &doc); err != nil {
 		return nil, bad(fmt.Errorf("%s", strings.TrimPrefix(err.Error(), "error converting YAML to JSON: ")))
 	}
 	root, ok := doc.(map[string]any)
@@ -80,6 +82,24 @@ func ParseSpec(text []byte, vars map[string]string) (*wattlev1.JobSpec, error) {
 		return nil, e
 	}
 	return spec, nil
+}
+
+// escaped writes control characters that JSON allows as they are, and YAML does not, with their numbers. Where text is
+// not JSON it is left alone.
+func escaped(text []byte) []byte {
+	odd := func(r rune) bool { return r >= 0x7f && r <= 0x9f && r != 0x85 || r == 0xfffe || r == 0xffff }
+	if !bytes.ContainsFunc(text, odd) || !utf8.Valid(text) || !json.Valid(text) {
+		return text
+	}
+	var out []byte
+	for _, r := range string(text) {
+		if odd(r) {
+			out = fmt.Appendf(out, "\\u%04x", r)
+		} else {
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return out
 }
 
 var document = regexp.MustCompile(`(?m)^---(?:\s|$)`)

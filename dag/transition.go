@@ -214,7 +214,7 @@ func (t *transition) failed(c *storev1.Finish, r *storev1.TaskRecord, f *storev1
 		r.Failures++
 		r.Troubles = 0
 	}
-	r.Errors = append(r.Errors, &wattlev1.AttemptError{Attempt: r.Attempt, Reason: f.Reason, Message: f.Message, At: timestamppb.New(t.cmd.Time)})
+	r.Errors = append(r.Errors, &wattlev1.AttemptError{Attempt: r.Attempt, Reason: f.Reason, Message: f.Message, At: timestamppb.New(t.cmd.Time), Usage: c.Usage})
 	if len(r.Errors) > keptErrors {
 		r.Errors = r.Errors[len(r.Errors)-keptErrors:]
 	}

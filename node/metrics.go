@@ -8,6 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/wattlehq/wattle/host"
+
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/node/jobs"
 )
@@ -46,6 +48,16 @@ func newMetrics(n *Node) *metrics {
 	counter("wattle_shuffle_spills_total", "Runs of records written to disk because memory was full.", func() float64 { return float64(m.shuffle.Spills.Load()) })
 	counter("wattle_shuffle_merges_total", "Merges of runs and of map outputs.", func() float64 { return float64(m.shuffle.Merges.Load()) })
 	counter("wattle_shuffle_records_total", "Records taken from guests.", func() float64 { return float64(m.shuffle.Records.Load()) })
+	gauge("wattle_slots_idle", "Warm instances that wait for a call.", func() float64 { return float64(n.host.Counters().Idle) })
+	gauge("wattle_guest_memory_bytes", "What guests are charged with of the node's memory.", func() float64 { return float64(n.host.Counters().Memory) })
+	gauge("wattle_guest_memory_limit_bytes", "What guests may be charged with.", func() float64 { return float64(n.cfg.GuestMemory) })
+	gauge("wattle_calls_running", "Calls that run in the host now, tasks included.", func() float64 { return float64(n.host.Counters().Running) })
+	counter("wattle_fuel_total", "Fuel that guests used.", func() float64 { return float64(n.host.Counters().Fuel) })
+	for _, reason := range host.LimitReasons() {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "wattle_limits_reached_total", Help: "Calls that were ended or refused at a limit.", ConstLabels: prometheus.Labels{"limit": reason},
+		}, func() float64 { return float64(n.host.Counters().Limits[reason]) }))
+	}
 	gauge("wattle_tasks_running", "Attempts that run now.", func() float64 { r, _ := n.sched.Load(); return float64(r) })
 	gauge("wattle_shards_leading", "Shards this node leads.", func() float64 { _, l := n.sched.Load(); return float64(l) })
 	gauge("wattle_blobs", "Blobs on this node.", func() float64 { b, _ := n.blobs.Usage(); return float64(b) })

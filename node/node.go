@@ -26,6 +26,7 @@ import (
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/internal/run"
+	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/node/jobs"
 	"github.com/wattlehq/wattle/node/rpc"
 	"github.com/wattlehq/wattle/node/services"
@@ -57,6 +58,11 @@ type Config struct {
 	Origins, Hosts []string
 	// Slots is how many tasks run at once; the number of CPUs by default.
 	Slots int
+	// Processors is how many guests compute at once; the number of CPUs by default. A process that has one more
+	// (GOMAXPROCS) answers promptly while they do.
+	Processors int
+	// GuestMemory bounds the memory of all guests together, in bytes; half of the machine's by default.
+	GuestMemory uint64
 	// Shards is how many shards a new data directory gets; shard.DefaultShards by default.
 	Shards uint32
 	// ShuffleBytes is the memory one task's shuffle may take before it spills; 64 MiB by default.
@@ -88,8 +94,14 @@ func (c *Config) defaults() {
 	if c.Addr == "" {
 		c.Addr = "127.0.0.1:7070"
 	}
+	if c.Processors == 0 {
+		c.Processors = runtime.GOMAXPROCS(0)
+	}
 	if c.Slots == 0 {
-		c.Slots = runtime.GOMAXPROCS(0)
+		c.Slots = c.Processors
+	}
+	if c.GuestMemory == 0 {
+		c.GuestMemory = max(machineMemory()/2, leastGuestMemory)
 	}
 	if c.Shards == 0 {
 		c.Shards = shard.DefaultShards
@@ -172,13 +184,16 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	}
 	n.sched.SetShards(n.engine)
 	n.metrics = newMetrics(n)
+	granted := &grants.Grants{Cache: grants.NewCache(sharedMemory, time.Now)}
 	svc := &services.Services{
+		Grants: granted, Inputs: inputs,
 		Shards: n.engine, View: n.view, Host: n.host, Blobs: n.blobs, MaxModule: maxModule, Observe: n.metrics.observe,
 	}
+	granted.Invoke = svc.InvokeFor
 	n.jobs = jobs.NewService(n.engine, n.sched, &dag.Planner{Resolver: svc, Files: inputs, Blobs: n.blobs, Partitions: uint32(2 * cfg.Slots)}, n.blobs)
 	n.pool = worker.New(cfg.Slots, n.sched, &jobs.Executor{
 		Shards: n.engine, Host: n.host, Blobs: n.blobs, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
-		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle,
+		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,
 	})
 	handler, err := rpc.Handler(rpc.Config{
 		Stopping: n.stopping, Services: svc, Jobs: n.jobs, Node: info{n}, Metrics: n.metrics.handler(), Ready: n.isReady.Load, Hosts: cfg.Hosts, Origins: cfg.Origins,
@@ -191,6 +206,9 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 }
 
 const maxModule = 64 << 20
+
+// sharedMemory bounds what functions keep in the node's cache.
+const sharedMemory = 64 << 20
 
 // openHost keeps compiled code beside the data, or in a folder of its own where the data is not on the
 // operating system's file system.
@@ -205,7 +223,7 @@ func (n *Node) openHost(ctx context.Context) (err error) {
 		}
 		n.cacheDir = dir
 	}
-	n.host, err = host.New(ctx, host.Config{CacheDir: dir, MaxModuleBytes: maxModule})
+	n.host, err = host.New(ctx, host.Config{CacheDir: dir, MaxModuleBytes: maxModule, GuestMemory: n.cfg.GuestMemory, Processors: n.cfg.Processors})
 	return err
 }
 

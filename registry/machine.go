@@ -279,7 +279,7 @@ func (c *change) find(rec *storev1.ServiceRecord, v *wattlev1.Version) (int, *fa
 	case ok:
 		what := "other bytes"
 		if versions[i].Digest == v.Digest {
-			what = "other limits"
+			what = "other limits or capabilities"
 		}
 		return 0, fault.New(fault.Exists, "version_exists", "%s@%d exists with %s", v.Service, v.Number, what).
 			Hint("a version never changes: leave the number out to get the next one, %d", rec.NextNumber).
@@ -297,7 +297,7 @@ func same(a, b *wattlev1.Version) bool {
 	limits := func(a, b *wattlev1.Limits) bool {
 		return proto.Equal(cmp.Or(a, &wattlev1.Limits{}), cmp.Or(b, &wattlev1.Limits{}))
 	}
-	if a.Digest != b.Digest || !limits(a.Limits, b.Limits) {
+	if a.Digest != b.Digest || a.Fresh != b.Fresh || !proto.Equal(cmp.Or(a.Capabilities, &wattlev1.Capabilities{}), cmp.Or(b.Capabilities, &wattlev1.Capabilities{})) || !limits(a.Limits, b.Limits) {
 		return false
 	}
 	for _, m := range []map[string]*wattlev1.Limits{a.FunctionLimits, b.FunctionLimits} {

@@ -73,6 +73,9 @@ func LimitsFor(v *wattlev1.Version, function string) *wattlev1.Limits {
 		Timeout:     lo.CoalesceOrEmpty(own.GetTimeout(), all.GetTimeout()),
 		OutputBytes: lo.CoalesceOrEmpty(own.GetOutputBytes(), all.GetOutputBytes()),
 		LogBytes:    lo.CoalesceOrEmpty(own.GetLogBytes(), all.GetLogBytes()),
+		Fuel:        lo.CoalesceOrEmpty(own.GetFuel(), all.GetFuel()),
+		StackBytes:  lo.CoalesceOrEmpty(own.GetStackBytes(), all.GetStackBytes()),
+		Concurrency: lo.CoalesceOrEmpty(own.GetConcurrency(), all.GetConcurrency()),
 	}
 	if own.GetTimeout() != nil && own.GetTimeout().AsDuration() == 0 {
 		l.Timeout = all.GetTimeout()

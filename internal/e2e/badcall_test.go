@@ -28,7 +28,7 @@ var illMannered = []struct {
 	{"unreachable", "unreachable", connect.CodeAborted, "trap", "crashed: unreachable", http.StatusBadGateway},
 	{"unreachable", "oob", connect.CodeAborted, "trap", "out of bounds memory access", http.StatusBadGateway},
 	{"unreachable", "divzero", connect.CodeAborted, "trap", "integer divide by zero", http.StatusBadGateway},
-	{"recurse", "recurse", connect.CodeAborted, "trap", "call stack exhausted", http.StatusBadGateway},
+	{"recurse", "recurse", connect.CodeResourceExhausted, "stack_limit", "deeper than its limit", http.StatusUnprocessableEntity},
 	{"stderr", "gopanic", connect.CodeAborted, "trap", "panic: boom", http.StatusBadGateway},
 	{"badptr", "output_write", connect.CodeAborted, "trap", "", http.StatusBadGateway},
 	{"fail", "odd", connect.CodeAborted, "trap", "status 77", http.StatusBadGateway},

@@ -22,14 +22,15 @@ var layers = map[string]int{
 	"store": 1, "host": 1,
 	"shard": 2, "worker": 2,
 	"registry": 3, "dag": 3,
-	"node/jobs": 4, "node/services": 4, "node/rpc": 4, "client": 4, "sdk-guest": 4,
+	"node/grants": 4, "node/jobs": 4, "node/services": 4, "node/rpc": 4, "client": 4, "sdk-guest": 4,
 	"node": 5, "plugins": 5,
 	"cmd": 6,
 }
 
 // sideways are the imports within a layer that are wanted.
 var sideways = map[string][]string{
-	"node/services": {"node/jobs", "node/rpc"}, // publishing and calling, as the API wants it
+	"node/services": {"node/jobs", "node/rpc", "node/grants"}, // publishing and calling, as the API wants it
+	"node/jobs":     {"node/grants"},
 	"store/blob":    {"store"},
 	"dag/shuffle":   {"store"},
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/store"
 	"github.com/wattlehq/wattle/store/blob"
 )
@@ -36,6 +37,7 @@ type Executor struct {
 	Host   *host.Host
 	Blobs  *blob.Store
 	Inputs *Inputs
+	Grants *grants.Grants
 	// FS and Scratch are where records are spilled that do not fit into ShuffleBytes of memory.
 	FS           store.FS
 	Scratch      string
@@ -54,7 +56,7 @@ func (x *Executor) Run(_ context.Context, a *Attempt) Outcome {
 	}
 	f := &storev1.Finish{
 		Stage: a.Task.Stage, Task: a.Task.Index, Generation: a.Generation, Attempt: a.Attempt,
-		Usage: &wattlev1.CallUsage{Duration: durationpb.New(t.stats.Duration), PeakMemoryBytes: t.stats.PeakMemory},
+		Usage: &wattlev1.CallUsage{Duration: durationpb.New(t.stats.Duration), PeakMemoryBytes: t.stats.PeakMemory, Fuel: t.stats.Fuel},
 	}
 	var lost *lostInput
 	switch {
@@ -170,17 +172,27 @@ func (t *task) call(f *storev1.PlanFunction, kind string, in host.Input, out sin
 	if s := time.Duration(t.work.Stage.Timeout); s > 0 && f == t.work.Stage.Function {
 		limits.Timeout = s
 	}
+	mounts, closeMounts, err := grants.Mounts(f.Capabilities)
+	if err != nil {
+		return err
+	}
+	defer closeMounts()
 	stats, err := m.Call(t.ctx, &host.Call{
 		Function: f.Function, Input: in, Output: out, Emit: out.emit, Limits: limits,
 		Log: func(level host.Level, line string) {
 			slog.Debug(line, "job", t.a.Task.Job, "stage", t.work.Stage.Name, "task", t.a.Task.Index, "attempt", t.a.Attempt)
 		},
+		Fresh: f.Fresh,
+		// A combiner runs while the function emits.
+		Nested: f != t.work.Stage.Function, Within: f != t.work.Stage.Function,
+		Capabilities: t.Grants.For(f.Service, f.Capabilities), Mounts: mounts,
 		Context: host.Context{
 			Service: f.Service, Version: f.Number, Function: f.Function, Job: string(t.a.Task.Job), Stage: t.work.Stage.Name,
 			Task: t.a.Task.Index, Attempt: t.a.Attempt, Input: kind, Params: t.work.Stage.Params,
 		},
 	})
 	t.stats.Duration += stats.Duration
+	t.stats.Fuel += stats.Fuel
 	t.stats.PeakMemory = max(t.stats.PeakMemory, stats.PeakMemory)
 	return err
 }
@@ -207,7 +219,10 @@ func LoadModule(ctx context.Context, h *host.Host, blobs *blob.Store, name strin
 
 // Limits turns the limits of the API into the host's.
 func Limits(l *wattlev1.Limits) host.Limits {
-	return host.Limits{Memory: l.GetMemoryBytes(), Timeout: l.GetTimeout().AsDuration(), Output: l.GetOutputBytes(), Log: l.GetLogBytes()}
+	return host.Limits{
+		Memory: l.GetMemoryBytes(), Timeout: l.GetTimeout().AsDuration(), Output: l.GetOutputBytes(), Log: l.GetLogBytes(),
+		Fuel: l.GetFuel(), Stack: l.GetStackBytes(), Concurrency: l.GetConcurrency(),
+	}
 }
 
 // bytesOf opens what is inline or in a blob.

@@ -41,6 +41,19 @@ func NewInputs(dirs []string) (*Inputs, error) {
 	return in, nil
 }
 
+// CheckDir tells whether functions may be granted a folder.
+func (in *Inputs) CheckDir(dir string) error {
+	real, err := resolve(dir)
+	if err != nil || !filepath.IsAbs(dir) {
+		return fault.New(fault.Invalid, "bad_capabilities", "files: %q is no folder on this node", dir).Hint("give the absolute path of a folder that exists")
+	}
+	if !in.allows(real) {
+		return fault.New(fault.Denied, "forbidden_dir", "files: this node does not let functions read %s", dir).
+			Hint("start it with --allow-dir for a directory around it")
+	}
+	return nil
+}
+
 func resolve(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {

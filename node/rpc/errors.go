@@ -76,7 +76,7 @@ func toConnect(err error) error {
 	}
 	c, _ := code(e)
 	out := connect.NewError(c, errors.New(text))
-	if d, err := connect.NewErrorDetail(&wattlev1.ErrorDetail{Reason: e.Reason, Hint: e.Help, Fields: e.Fields}); err == nil {
+	if d, err := connect.NewErrorDetail(&wattlev1.ErrorDetail{Reason: e.Reason, Hint: e.Help, Fields: e.Fields, Stats: statsOf(err)}); err == nil {
 		out.AddDetail(d)
 	}
 	return out
@@ -91,6 +91,7 @@ func writeHTTP(w http.ResponseWriter, err error) {
 	}
 	h := w.Header()
 	h.Set("Wattle-Error", e.Reason)
+	setStats(h, statsOf(err))
 	if ms, err := strconv.Atoi(e.Fields["retry_after_ms"]); err == nil {
 		h.Set("Retry-After", strconv.Itoa((ms+999)/1000))
 	}

@@ -40,6 +40,9 @@ type Config struct {
 	Origins []string
 }
 
+// compressFrom is how large a message has to be to be worth the time that compressing takes.
+const compressFrom = 4 << 10
+
 // Handler returns the whole API.
 func Handler(c Config) (http.Handler, error) {
 	mux := http.NewServeMux()
@@ -47,6 +50,7 @@ func Handler(c Config) (http.Handler, error) {
 		connect.WithInterceptors(translate{}, &gate{ready: c.Ready, stopping: c.Stopping}),
 		connect.WithReadMaxBytes(MaxRequest),
 		connect.WithRecover(recovered),
+		connect.WithCompressMinBytes(compressFrom),
 	}
 	names := []string{
 		wattlev1connect.RegistryServiceName, wattlev1connect.InvokeServiceName,

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/digest"
@@ -204,12 +203,31 @@ func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	setStats(w.Header(), res.Stats)
 	w.Header().Set("Wattle-Version", strconv.FormatUint(res.Version, 10))
 	w.Header().Set("Content-Length", strconv.Itoa(len(res.Payload)))
 	w.Write(res.Payload)
 }
 
-// Stats is what a call took, for the API.
-func Stats(d time.Duration, peak uint64) *wattlev1.CallStats {
-	return &wattlev1.CallStats{Duration: durationpb.New(d), PeakMemoryBytes: peak}
+// FailedCall is the error of a call that took something before it failed.
+type FailedCall struct {
+	Err   error
+	Stats *wattlev1.CallStats
+}
+
+func (f *FailedCall) Error() string { return f.Err.Error() }
+func (f *FailedCall) Unwrap() error { return f.Err }
+
+func statsOf(err error) *wattlev1.CallStats {
+	if f := (*FailedCall)(nil); errors.As(err, &f) {
+		return f.Stats
+	}
+	return nil
+}
+
+func setStats(h http.Header, s *wattlev1.CallStats) {
+	if s != nil {
+		h.Set("Wattle-Fuel", strconv.FormatUint(s.Fuel, 10))
+		h.Set("Wattle-Peak-Memory", strconv.FormatUint(s.PeakMemoryBytes, 10))
+	}
 }

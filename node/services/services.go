@@ -5,15 +5,14 @@
 package services
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/samber/lo"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/wattlehq/wattle/dag"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
@@ -22,6 +21,7 @@ import (
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/node/jobs"
 	"github.com/wattlehq/wattle/node/rpc"
 	"github.com/wattlehq/wattle/registry"
@@ -40,6 +40,8 @@ type Services struct {
 	View   *registry.View
 	Host   *host.Host
 	Blobs  *blob.Store
+	Grants *grants.Grants
+	Inputs *jobs.Inputs // for what may be granted of files
 	// Observe is told of every call that was begun.
 	Observe func(service, function string, took time.Duration, err error)
 	// MaxModule bounds a module in bytes.
@@ -90,6 +92,9 @@ func (s *Services) CreateVersion(ctx context.Context, req *wattlev1.CreateVersio
 	if err != nil {
 		return nil, false, err
 	}
+	if err := grants.Check(req.Capabilities, s.Inputs.CheckDir); err != nil {
+		return nil, false, err
+	}
 	info, err := s.Host.Inspect(ctx, wasm)
 	if err != nil {
 		return nil, false, err
@@ -106,7 +111,8 @@ func (s *Services) CreateVersion(ctx context.Context, req *wattlev1.CreateVersio
 	res, err := s.change(ctx, &storev1.RegistryCommand{Change: &storev1.RegistryCommand_CreateVersion{CreateVersion: &storev1.CreateVersion{
 		Version: &wattlev1.Version{
 			Service: req.Service, Number: req.Number, Digest: d.String(), Size: uint64(len(wasm)), Abi: info.ABI, Functions: functions,
-			Limits: req.Limits, FunctionLimits: req.FunctionLimits,
+			Limits: req.Limits, FunctionLimits: req.FunctionLimits, Fresh: req.Fresh, FreshReason: info.Fresh,
+			Capabilities: req.Capabilities,
 		},
 		Aliases: req.Aliases,
 	}}})
@@ -198,6 +204,9 @@ func (s *Services) resolve(ref registry.Ref) (*wattlev1.Version, *wattlev1.Funct
 		if f.Name == ref.Function {
 			return v, f, nil
 		}
+		if f.Name == host.AnyFunction && ref.Function != "" {
+			return v, &wattlev1.Function{Name: ref.Function, Kind: f.Kind}, nil
+		}
 	}
 	return nil, nil, fault.New(fault.Invalid, "no_function", "the request names no function of %s@%d", v.Service, v.Number).
 		Hint("wattle service get %s lists them", v.Service)
@@ -214,15 +223,23 @@ func (s *Services) ResolveFunction(text string) (*storev1.PlanFunction, error) {
 		return nil, err
 	}
 	return &storev1.PlanFunction{
-		Service: v.Service, Number: v.Number, Function: f.Name, Digest: v.Digest, Kind: f.Kind, Limits: registry.LimitsFor(v, f.Name),
+		Service: v.Service, Number: v.Number, Function: f.Name, Digest: v.Digest, Kind: f.Kind, Limits: registry.LimitsFor(v, f.Name), Fresh: v.Fresh,
+		Capabilities: v.Capabilities,
 	}, nil
 }
 
-// buffers hold the answers of calls while they are made.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
 // Invoke calls a function and waits for its answer.
-func (s *Services) Invoke(ctx context.Context, in rpc.Invocation) (_ *wattlev1.InvokeResponse, err error) {
+func (s *Services) Invoke(ctx context.Context, in rpc.Invocation) (*wattlev1.InvokeResponse, error) {
+	return s.invoke(ctx, in, false)
+}
+
+// InvokeFor calls a function for another one.
+func (s *Services) InvokeFor(ctx context.Context, r *host.Invocation) ([]byte, error) {
+	res, err := s.invoke(ctx, rpc.Invocation{Service: r.Service, Version: r.Version, Function: r.Function, Payload: r.Payload}, true)
+	return res.GetPayload(), err
+}
+
+func (s *Services) invoke(ctx context.Context, in rpc.Invocation, nested bool) (_ *wattlev1.InvokeResponse, err error) {
 	v, f, err := s.resolve(registry.Ref{Service: in.Service, Version: in.Version, Function: in.Function})
 	if err != nil {
 		return nil, err
@@ -242,21 +259,24 @@ func (s *Services) Invoke(ctx context.Context, in rpc.Invocation) (_ *wattlev1.I
 	if in.Timeout > 0 && in.Timeout < limits.Timeout {
 		limits.Timeout = in.Timeout
 	}
-	out := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if out.Cap() <= 1<<20 {
-			out.Reset()
-			buffers.Put(out)
-		}
-	}()
-	stats, err := m.Call(ctx, &host.Call{
-		Function: f.Name, Input: host.BytesInput(in.Payload), Output: out, Limits: limits,
-		Context: host.Context{Service: v.Service, Version: v.Number, Function: f.Name, Input: "bytes"},
-	})
+	mounts, closeMounts, err := grants.Mounts(v.Capabilities)
 	if err != nil {
 		return nil, err
 	}
-	return &wattlev1.InvokeResponse{
-		Payload: bytes.Clone(out.Bytes()), Service: v.Service, Version: v.Number, Stats: rpc.Stats(stats.Duration, stats.PeakMemory),
-	}, nil
+	defer closeMounts()
+	out := answers.Get().(*answer)
+	defer out.free()
+	stats, err := m.Call(ctx, &host.Call{
+		Function: f.Name, Input: host.BytesInput(in.Payload), Output: out, Limits: limits,
+		Context: host.Context{Service: v.Service, Version: v.Number, Function: f.Name, Input: "bytes"},
+		Fresh:   v.Fresh, Nested: nested, Capabilities: s.Grants.For(v.Service, v.Capabilities), Mounts: mounts,
+	})
+	took := &wattlev1.CallStats{Duration: durationpb.New(stats.Duration), PeakMemoryBytes: stats.PeakMemory, Fuel: stats.Fuel}
+	if err != nil {
+		if stats.Duration > 0 {
+			err = &rpc.FailedCall{Err: err, Stats: took}
+		}
+		return nil, err
+	}
+	return &wattlev1.InvokeResponse{Payload: out.bytes(), Service: v.Service, Version: v.Number, Stats: took}, nil
 }

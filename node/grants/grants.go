@@ -1,0 +1,165 @@
+// Package grants is what functions may do beyond computing: it carries out what a version was granted when it was
+// published, and denies the rest. It implements host.Capabilities.
+//
+// It does not decide who may grant what. The caller makes one Grants per node, and asks it For each version; what it
+// answers may be used concurrently.
+package grants
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	"github.com/wattlehq/wattle/host"
+	"github.com/wattlehq/wattle/internal/fault"
+)
+
+// Grants carries out capabilities on one node. Its fields must be set before it is used.
+type Grants struct {
+	Cache *Cache
+	// Invoke calls a function for another one.
+	Invoke func(ctx context.Context, r *host.Invocation) ([]byte, error)
+}
+
+// For answers the capabilities of a version's functions. c may be nil: nothing is granted then.
+func (g *Grants) For(service string, c *wattlev1.Capabilities) host.Capabilities {
+	return &granted{Grants: g, service: service, c: c}
+}
+
+type granted struct {
+	*Grants
+	service string
+	c       *wattlev1.Capabilities
+}
+
+func (g *granted) Config(key string) (string, bool, error) {
+	v, ok := g.c.GetConfig()[key]
+	return v, ok, nil
+}
+
+func (g *granted) Secret(context.Context, string) ([]byte, error) {
+	return nil, host.Denial("secrets", "this node keeps no secrets yet")
+}
+
+func (g *granted) CacheGet(key string) ([]byte, uint64, error) {
+	if !g.c.GetCache() {
+		return nil, 0, g.denial("cache", "use the node's shared memory")
+	}
+	value, version := g.Cache.Get(g.service, key)
+	return value, version, nil
+}
+
+func (g *granted) CachePut(key string, value []byte, ttl time.Duration, expect *uint64) (uint64, bool, error) {
+	if !g.c.GetCache() {
+		return 0, false, g.denial("cache", "use the node's shared memory")
+	}
+	return g.Cache.Put(g.service, key, value, ttl, expect)
+}
+
+func (g *granted) denial(what, format string, args ...any) *fault.Error {
+	return host.Denial(what, "%s may not %s: its version was not granted that", g.service, fmt.Sprintf(format, args...)).
+		With("service", g.service)
+}
+
+// maxDepth bounds how many calls may be nested.
+const maxDepth = 8
+
+type chainKey struct{}
+
+func (g *granted) Invoke(ctx context.Context, r *host.Invocation) ([]byte, error) {
+	if !slices.ContainsFunc(g.c.GetCalls(), func(allowed string) bool {
+		service, function, _ := strings.Cut(allowed, "/")
+		return service == r.Service && (function == "*" || function == r.Function)
+	}) {
+		return nil, g.denial("calls", "call %.80s/%.80s", r.Service, r.Function)
+	}
+	chain, _ := ctx.Value(chainKey{}).([]string)
+	if len(chain) == 0 {
+		chain = []string{g.service}
+	}
+	next := r.Service + "/" + r.Function
+	if slices.Contains(chain, next) {
+		return nil, fault.New(fault.Precondition, "call_cycle", "the call of %s would run in a circle: %s", next, strings.Join(append(chain, next), " > ")).
+			Hint("functions may not call themselves by way of others")
+	}
+	if len(chain) > maxDepth {
+		return nil, fault.New(fault.Precondition, "call_depth", "%s is called %d calls deep, which is the most: %s", next, maxDepth, strings.Join(chain, " > ")).
+			With("limit", "call_depth").With("value", maxDepth).
+			Hint("let functions call each other less deeply")
+	}
+	if r.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.Timeout)*time.Millisecond)
+		defer cancel()
+	}
+	return g.Grants.Invoke(context.WithValue(ctx, chainKey{}, append(slices.Clip(chain), next)), r)
+}
+
+// Mounts opens the folders that a version was granted. close has to be called when the call is over.
+func Mounts(c *wattlev1.Capabilities) (mounts []host.Mount, close func(), err error) {
+	var roots []*os.Root
+	close = func() {
+		for _, r := range roots {
+			_ = r.Close() // it was only read
+		}
+	}
+	for _, f := range c.GetFiles() {
+		r, err := os.OpenRoot(f.Dir)
+		if err != nil {
+			close()
+			return nil, nil, fault.New(fault.Precondition, "no_folder", "the folder that the version was granted as %s cannot be opened: %w", f.Path, err).
+				Hint("make it on this node, or publish a version without it")
+		}
+		roots = append(roots, r)
+		mounts = append(mounts, host.Mount{Path: f.Path, FS: r.FS()})
+	}
+	return mounts, close, nil
+}
+
+// Check tells what is wrong with capabilities that somebody asks for. allows tells whether a folder may be read.
+func Check(c *wattlev1.Capabilities, allows func(dir string) error) error {
+	bad := func(format string, args ...any) error {
+		return fault.New(fault.Invalid, "bad_capabilities", format, args...).Hint("see docs/capabilities.md")
+	}
+	size := 0
+	for k, v := range c.GetConfig() {
+		if k == "" {
+			return bad("a setting has no name")
+		}
+		size += len(k) + len(v)
+	}
+	if size > maxConfig {
+		return bad("the settings take %d bytes; the most is %d", size, maxConfig)
+	}
+	for _, h := range c.GetHttp() {
+		if err := checkHost(h.Host); err != nil {
+			return bad("http host %q: %w", h.Host, err)
+		}
+		for _, m := range h.Methods {
+			if m == "" || strings.ToUpper(m) != m {
+				return bad("http method %q: write it in capitals", m)
+			}
+		}
+	}
+	for _, r := range c.GetCalls() {
+		if service, function, ok := strings.Cut(r, "/"); !ok || service == "" || function == "" || strings.Contains(function, "/") {
+			return bad("call %q: want SERVICE/FUNCTION or SERVICE/*", r)
+		}
+	}
+	for _, f := range c.GetFiles() {
+		if !strings.HasPrefix(f.Path, "/") || !fs.ValidPath(f.Path[1:]) {
+			return bad("files %q: want an absolute path without . and .., such as /data", f.Path)
+		}
+		if err := allows(f.Dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const maxConfig = 64 << 10
