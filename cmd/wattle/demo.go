@@ -103,6 +103,7 @@ func (a *app) runDemo(ctx context.Context, d *demo) (err error) {
 		return err
 	}
 	d.cfg.Data, d.cfg.Addr, d.cfg.AllowDirs, d.cfg.Version = filepath.Join(dir, "data"), "127.0.0.1:0", []string{d.input}, buildVersion()
+	d.cfg.Processors = spareProcessor()
 	return withNode(ctx, d.cfg, func(ctx context.Context, n *node.Node) error {
 		cl := client.Dial(n.Addr())
 		defer cl.Close()

@@ -291,13 +291,13 @@ func (a *app) jobTasks() *cobra.Command {
 				return err
 			}
 			return a.print(res.Msg, func(w io.Writer) {
-				table(w, "TASK\tSTATE\tATTEMPT\tTIME\tMEMORY\tOUT\tERROR", func(row func(...any)) {
+				table(w, "TASK\tSTATE\tATTEMPT\tTIME\tFUEL\tMEMORY\tOUT\tERROR", func(row func(...any)) {
 					for _, t := range res.Msg.Tasks {
 						var last string
 						if n := len(t.Errors); n > 0 {
 							last = strings.Join(strings.Fields(plain(t.Errors[n-1].Message)), " ")
 						}
-						row(fmt.Sprintf("%s/%d", t.Stage, t.Index), stateName(t.State), t.Attempt, t.Usage.GetDuration().AsDuration().Round(time.Microsecond),
+						row(fmt.Sprintf("%s/%d", t.Stage, t.Index), stateName(t.State), t.Attempt, t.Usage.GetDuration().AsDuration().Round(time.Microsecond), t.Usage.GetFuel(),
 							sizeOf(t.Usage.GetPeakMemoryBytes()), sizeOf(t.OutputBytes), last)
 					}
 				})

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/wattlehq/wattle/internal/fault"
 	sdkguest "github.com/wattlehq/wattle/sdk-guest"
 )
 
@@ -25,11 +25,11 @@ func (a *app) newProject() *cobra.Command {
 				_, err := fmt.Fprintf(a.stdout, "{\"dir\":%q}\n", dir)
 				return err
 			}
-			_, err := fmt.Fprintf(a.stdout, "made %s; next:\n  cd %s && go test ./... && wattle build && wattle push %s.wasm --service %s\n", dir, dir, name, name)
+			_, err := fmt.Fprintf(a.stdout, "made %s; next:\n  cd %s && %s && wattle build && wattle push %s.wasm --service %s\n", dir, dir, sdkguest.TestCommand(lang), name, name)
 			return err
 		},
 	}
-	c.Flags().StringVar(&lang, "lang", "go", "the language: go")
+	c.Flags().StringVar(&lang, "lang", "go", "the language: "+strings.Join(sdkguest.Languages(), ", "))
 	return c
 }
 
@@ -46,15 +46,10 @@ func (a *app) build() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := os.Stat(filepath.Join(abs, "go.mod")); err != nil {
-				if m, _ := filepath.Glob(filepath.Join(abs, "*.go")); len(m) == 0 {
-					return fault.New(fault.Invalid, "no_project", "%s holds no guest project", abs).Hint("wattle new NAME makes one")
-				}
-			}
 			if out == "" {
 				out = filepath.Join(abs, filepath.Base(abs)+".wasm")
 			}
-			if err := sdkguest.BuildGo(cmd.Context(), abs, out); err != nil {
+			if err := sdkguest.Build(cmd.Context(), abs, out); err != nil {
 				return err
 			}
 			st, err := os.Stat(out)

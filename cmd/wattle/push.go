@@ -11,15 +11,19 @@ import (
 
 	"github.com/wattlehq/wattle/client"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	sdkguest "github.com/wattlehq/wattle/sdk-guest"
 )
 
 func (a *app) push() *cobra.Command {
 	var service string
 	var o client.PushOptions
-	var memory, outputBytes, logBytes uint64
+	var memory, outputBytes, logBytes, fuel, stack uint64
+	var concurrency uint32
+	var grants grantFlags
 	var timeout time.Duration
 	c := &cobra.Command{
-		Use: "push FILE.wasm --service NAME", Short: "Publish a module as a version of a service", Args: cobra.ExactArgs(1),
+		Use: "push FILE --service NAME", Short: "Publish a module as a version of a service",
+		Long: "Publish a .wasm module, or a JavaScript file, of which a module is made, as a version of a service.", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if service == "" {
 				return usage("say which service: --service NAME")
@@ -27,12 +31,19 @@ func (a *app) push() *cobra.Command {
 			if timeout < 0 {
 				return usage("--timeout %s: want more than 0", timeout)
 			}
-			wasm, err := os.ReadFile(args[0])
+			read := os.ReadFile
+			if sdkguest.IsScript(args[0]) {
+				read = sdkguest.BuildScript
+			}
+			wasm, err := read(args[0])
 			if err != nil {
 				return err
 			}
-			if memory > 0 || outputBytes > 0 || logBytes > 0 || timeout > 0 {
-				o.Limits = &wattlev1.Limits{MemoryBytes: memory, OutputBytes: outputBytes, LogBytes: logBytes}
+			if o.Capabilities, err = grants.capabilities(); err != nil {
+				return err
+			}
+			if memory > 0 || outputBytes > 0 || logBytes > 0 || timeout > 0 || fuel > 0 || stack > 0 || concurrency > 0 {
+				o.Limits = &wattlev1.Limits{MemoryBytes: memory, OutputBytes: outputBytes, LogBytes: logBytes, Fuel: fuel, StackBytes: stack, Concurrency: concurrency}
 				if timeout > 0 {
 					o.Limits.Timeout = durationpb.New(timeout)
 				}
@@ -64,5 +75,10 @@ func (a *app) push() *cobra.Command {
 	f.DurationVar(&timeout, "timeout", 0, "limit of a call's time")
 	f.Uint64Var(&outputBytes, "output-bytes", 0, "limit of a call's output in bytes")
 	f.Uint64Var(&logBytes, "log-bytes", 0, "limit of a call's log in bytes")
+	f.Uint64Var(&fuel, "fuel", 0, "limit of what a call computes, in instructions or so")
+	f.Uint64Var(&stack, "stack-bytes", 0, "limit of a call's call stack in bytes")
+	f.Uint32Var(&concurrency, "concurrency", 0, "limit of how many calls of a function run at a time on a node")
+	f.BoolVar(&o.Fresh, "fresh", false, "run each call in an instance made for it, in which the module's start runs first")
+	grants.register(f)
 	return c
 }

@@ -117,6 +117,44 @@ func functions(v *wattlev1.Version) string {
 	return strings.Join(out, ",")
 }
 
+// mayDo says what a version was granted.
+func mayDo(c *wattlev1.Capabilities) (out []string) {
+	if n := len(c.GetConfig()); n > 0 {
+		out = append(out, "read the settings "+strings.Join(slices.Sorted(maps.Keys(c.Config)), ", "))
+	}
+	for _, h := range c.GetHttp() {
+		methods, where := "GET, HEAD", ""
+		if len(h.Methods) > 0 {
+			methods = strings.Join(h.Methods, ", ")
+		}
+		if h.Private {
+			where = ", at any address"
+		}
+		out = append(out, fmt.Sprintf("send requests to %s (%s%s)", h.Host, methods, where))
+	}
+	if len(c.GetCalls()) > 0 {
+		out = append(out, "call "+strings.Join(c.Calls, ", "))
+	}
+	if c.GetCache() {
+		out = append(out, "use the memory the service shares on a node")
+	}
+	for _, f := range c.GetFiles() {
+		out = append(out, fmt.Sprintf("read %s as %s", f.Dir, f.Path))
+	}
+	return out
+}
+
+// instances says where the version's calls run.
+func instances(v *wattlev1.Version) string {
+	switch {
+	case v.Fresh:
+		return "a fresh instance for each call, as asked for"
+	case v.FreshReason != "":
+		return "a fresh instance for each call: " + plain(v.FreshReason)
+	}
+	return "warm instances, put back to a clean state after each call"
+}
+
 func printService(w io.Writer, s *wattlev1.Service) {
 	fmt.Fprintf(w, "service %s, revision %d\n", s.Name, s.Revision)
 	if len(s.Aliases) > 0 {
@@ -124,6 +162,10 @@ func printService(w io.Writer, s *wattlev1.Service) {
 	}
 	for _, v := range s.Versions {
 		fmt.Fprintf(w, "\nversion %d, %s, %s, pushed %s\n  %s\n", v.Number, v.Abi, sizeOf(v.Size), since(v.CreatedAt.AsTime()), v.Digest)
+		fmt.Fprintf(w, "  %s\n", instances(v))
+		for _, may := range mayDo(v.Capabilities) {
+			fmt.Fprintf(w, "  may %s\n", plain(may))
+		}
 		for _, f := range v.Functions {
 			fmt.Fprintf(w, "  %-8s %s  %s\n", dag.KindName(f.Kind), f.Name, plain(f.Description))
 		}

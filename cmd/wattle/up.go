@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -35,6 +36,7 @@ func (a *app) up() *cobra.Command {
 				}
 				cfg.Data = filepath.Join(dir, ".wattle")
 			}
+			cfg.Processors = spareProcessor()
 			n, err := node.New(cmd.Context(), cfg)
 			if err != nil {
 				return err
@@ -64,6 +66,7 @@ func (a *app) up() *cobra.Command {
 	f.StringArrayVar(&cfg.Origins, "allow-origin", nil, "a web page's origin that may call the node; may be repeated")
 	f.StringArrayVar(&cfg.Hosts, "allow-host", nil, "a further host name under which clients call the node; may be repeated")
 	f.IntVar(&cfg.Slots, "slots", 0, "tasks that run at once (default the number of CPUs)")
+	f.Uint64Var(&cfg.GuestMemory, "guest-memory", 0, "bytes of memory for all guests together (default half of the machine's)")
 	f.Uint32Var(&cfg.Shards, "shards", 0, "shards of a new data directory (default 64)")
 	f.Int64Var(&cfg.ShuffleBytes, "shuffle-memory", 0, "bytes of records a task keeps in memory before it spills (default 64 MiB)")
 	f.Uint64Var(&cfg.TrimEntries, "trim-entries", 0, "log entries a shard keeps before it drops the beginning (default 10000)")
@@ -72,6 +75,14 @@ func (a *app) up() *cobra.Command {
 	f.DurationVar(&cfg.Retention, "retention", 0, "how long jobs and their results are kept once they are over (default 168h)")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
+}
+
+// spareProcessor gives the process one processor more than guests may compute on, and answers how many those are: a guest's
+// code is not interrupted, and what else the node does shall not wait for it. The system shares the real ones.
+func spareProcessor() int {
+	n := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(n + 1)
+	return n
 }
 
 func (a *app) version() *cobra.Command {
