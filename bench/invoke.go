@@ -81,7 +81,7 @@ func (echoHandler) Invoke(_ context.Context, r *connect.Request[wattlev1.InvokeR
 
 func bareEcho() (addr string, stop func(), err error) {
 	mux := http.NewServeMux()
-	mux.Handle(wattlev1connect.NewInvokeServiceHandler(echoHandler{}))
+	mux.Handle(wattlev1connect.NewInvokeServiceHandler(echoHandler{}, connect.WithCompressMinBytes(4<<10)))
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true)

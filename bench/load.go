@@ -98,7 +98,7 @@ func withNode(ctx context.Context, cfg node.Config, fn func(*client.Client, stri
 	return err
 }
 
-// plugin builds one of the repository's plugins.
+// plugin builds one of the repository's plugins, by its folder.
 func plugin(ctx context.Context, name string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "wattle-bench-")
 	if err != nil {
@@ -109,8 +109,8 @@ func plugin(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := filepath.Join(dir, name+".wasm")
-	if err := sdkguest.BuildPlugin(ctx, src, name, out); err != nil {
+	out := filepath.Join(dir, "plugin.wasm")
+	if err := sdkguest.BuildPlugin(ctx, src, "guest", out); err != nil {
 		return nil, err
 	}
 	return os.ReadFile(out)

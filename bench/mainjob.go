@@ -21,27 +21,39 @@ import (
 
 var mainjobBench = Bench{
 	Name: "mainjob",
-	About: "The words of Go's standard library counted by the wordcount plugin as a durable map-reduce job, from submission to the last count read back, " +
+	About: "The words of Go's standard library counted by plugins in three languages as a durable map-reduce job, from submission to the last count read back, " +
 		"beside a plain Go program that counts the same files in memory with one goroutine for each CPU. Wattle syncs every record and output; the plain program keeps nothing.",
 	Run: runMainjob,
 }
 
 func runMainjob(ctx context.Context, rounds int) (rows []Row, err error) {
-	wasm, err := plugin(ctx, "wordcount")
-	if err != nil {
-		return nil, err
-	}
 	b, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 	if err != nil {
 		return nil, err
 	}
 	dir := filepath.Join(strings.TrimSpace(string(b)), "src")
+	for _, guest := range []struct{ name, source string }{{"C guest", "polyglot/c"}, {"Rust guest", "polyglot/rust"}, {"Go guest", "wordcount"}} {
+		wasm, err := plugin(ctx, guest.source)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "left out: %s: %v\n", guest.name, err)
+			continue
+		}
+		more, err := runMainjobWith(ctx, rounds, guest.name, wasm, dir)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, more...)
+	}
+	return rows, nil
+}
+
+func runMainjobWith(ctx context.Context, rounds int, name string, wasm []byte, dir string) (rows []Row, err error) {
 	var ours, theirs map[string]int
 	err = withNode(ctx, node.Config{AllowDirs: []string{dir}}, func(c *client.Client, _ string) error {
 		if _, _, err := c.Push(ctx, "wordcount", wasm, client.PushOptions{}); err != nil {
 			return err
 		}
-		rows, err = compare(ctx, "mainjob", "word count of Go's source", "plain parallel Go", min(rounds, 3), [][2]string{{"time", "s"}},
+		rows, err = compare(ctx, "mainjob", "word count of Go's source, "+name, "plain parallel Go", min(rounds, 3), [][2]string{{"time", "s"}},
 			func(ctx context.Context) (s sample, err error) {
 				t := time.Now()
 				ours, err = countWithJob(ctx, c, dir)
