@@ -72,6 +72,18 @@ grpcweb: ## call a node with the official gRPC-Web client (needs Node.js and npm
 grpcurl: tools ## call a node with grpcurl, by reflection
 	bash scripts/grpcurl.sh
 
+.PHONY: soak
+soak: ## a million calls over a hundred modules: nothing may be left behind
+	$(GO) test ./host -run TestSoak -count=1 -v -args -soak.calls=1000000
+
+.PHONY: slotcheck
+slotcheck: ## compare memory, globals, tables and files with the snapshot after every call
+	$(GO) test -tags slotcheck -count=1 ./host
+
+.PHONY: sdks
+sdks: ## every language from "wattle new" to a job (installs what is missing)
+	bash scripts/sdks.sh
+
 .PHONY: bench
 bench: ## run all comparisons and write bench/RESULTS.md
 	cd bench && $(GO) run . all

@@ -1,5 +1,5 @@
 # To be sourced by checks, from the root of the repository: builds wattle, starts a node with the echo plugin as service echo, and
-# stops it when the script ends. Sets $work, a folder of its own, $wattle, the binary, and $addr, where the node listens.
+# stops it when the script ends. $node_flags are further flags of "wattle up". Sets $work, a folder of its own, $wattle, the binary, and $addr, where the node listens.
 work=$(mktemp -d)
 pid=
 cleanup() {
@@ -18,7 +18,7 @@ wattle=$work/wattle
 go build -o "$wattle" ./cmd/wattle
 GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o "$work/echo.wasm" ./plugins/echo
 mkfifo "$work/ready"
-"$wattle" up --data "$work/data" --addr 127.0.0.1:0 >"$work/ready" 2>"$work/log" &
+"$wattle" up --data "$work/data" --addr 127.0.0.1:0 ${node_flags:-} >"$work/ready" 2>"$work/log" &
 pid=$!
 # One line says where the node listens; if it ends instead, the pipe does.
 read -r line <"$work/ready" || { echo "the node did not start" >&2; exit 1; }

@@ -58,10 +58,12 @@ async function connectWeb() {
   // A stream: every service, then the word that this was all.
   const services = createClient(registry.getService('wattle.v1.RegistryService'), transport);
   const seen = [];
-  for await (const { change } of services.watchServices({})) {
+  const stop = new AbortController(); // leaving the loop alone may leave the stream open, and Node.js running
+  for await (const { change } of services.watchServices({}, { signal: stop.signal })) {
     if (change.case === 'synced') break;
     seen.push(change.value.name);
   }
+  stop.abort();
   assert.deepEqual(seen, ['echo']);
   console.log(`@connectrpc/connect-web: ${JSON.stringify(Buffer.from(answer.payload).toString('latin1'))}; ${error.message}; services ${seen}`);
 }
