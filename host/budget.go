@@ -125,6 +125,18 @@ func (b *budget) enter(ctx context.Context, until time.Time, n uint64, nested bo
 	}
 }
 
+// Reserve takes bytes of what guests may use of memory for something that a caller keeps for one of them, such as its output. It does
+// not wait: where there is too little left, it answers Exhausted "node_memory". Release gives them back.
+func (h *Host) Reserve(bytes uint64) error {
+	if !h.budget.take(bytes) {
+		return h.budget.exhausted(bytes)
+	}
+	return nil
+}
+
+// Release gives back what was reserved.
+func (h *Host) Release(bytes uint64) { h.budget.give(bytes) }
+
 func (b *budget) exhausted(n uint64) *fault.Error {
 	return fault.New(fault.Exhausted, "node_memory", "the node has no %d bytes of memory for the function: its guests use %d of %d", n, b.used.Load(), b.limit).
 		With("limit", "guest_memory").With("value", b.limit).

@@ -102,6 +102,7 @@ type running struct {
 	extism extism
 	wapc   wapc
 	extra  uint64 // memory beside the linear one, charged to the budget
+	stack  uint64 // how much of the call stack is charged
 
 	granted      uint64 // fuel so far, what is left of the slice included
 	tableRefused uint32
@@ -126,7 +127,7 @@ func (c *running) begin(ctx context.Context, call *Call, limits Limits, start ti
 		c.input.length = call.Input.Len()
 	}
 	c.context, c.reply, c.message = nil, nil, c.message[:0]
-	c.output, c.closed, c.tableRefused = 0, 0, 0
+	c.output, c.closed, c.tableRefused, c.stack = 0, 0, 0, 0
 	c.log = logger{sink: call.Log, limit: limits.Log}
 	c.words.reset()
 	c.granted, c.long = min(sliceFuel, limits.Fuel), false
@@ -148,6 +149,9 @@ func (c *running) stop(err error) {
 
 func (c *running) read(p []byte, off int64) int {
 	c.charge(100 + len(p)/8)
+	if _, here := c.input.in.(bytesInput); !here {
+		c.memory.unwatch() // whoever reads it may fill p from another thread
+	}
 	c.in = "input"
 	n, err := c.input.read(p, off)
 	c.in = ""
@@ -207,6 +211,7 @@ func (c *running) emit(b []byte) {
 
 // sleep is how guests sleep: never longer than their call.
 func (c *running) sleep(ns int64) {
+	c.memory.unwatch()
 	c.endTurn()
 	now := time.Now()
 	t := time.NewTimer(min(time.Duration(ns), c.deadline.Sub(now)))

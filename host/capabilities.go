@@ -222,6 +222,7 @@ func (c *running) may(what string) Capabilities {
 
 // bounded is a context that ends with the call.
 func (c *running) bounded() (context.Context, context.CancelFunc) {
+	c.memory.unwatch()
 	c.endTurn()
 	return context.WithDeadline(c.ctx, c.deadline)
 }

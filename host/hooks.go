@@ -30,6 +30,7 @@ func instantiateHooks(ctx context.Context, rt wazero.Runtime) error {
 
 // slice is called by a guest that used up its fuel. It gives more, or ends the guest.
 func (c *running) slice() {
+	c.memory.unwatch()
 	left := c.instance.fuel()
 	for left < 0 {
 		if c.granted >= c.limits.Fuel {
@@ -41,11 +42,24 @@ func (c *running) slice() {
 	}
 	now := time.Now()
 	c.checkTime(now)
-	if stack := c.instance.stack(); stack > c.limits.Stack {
-		c.stop(stackFault(c.limits.Stack))
-	}
+	c.checkStack()
 	c.share(now)
 	c.instance.setFuel(left)
+}
+
+// checkStack ends a guest whose calls are nested too deeply. What its stack grew by is charged to the budget.
+func (c *running) checkStack() {
+	now := c.instance.stack()
+	if now > c.limits.Stack {
+		c.stop(stackFault(c.limits.Stack))
+	}
+	if c.stack = max(c.stack, keptStack); now > c.stack { // up to that it counts with the instance
+		if !c.memory.budget.take(now - c.stack) {
+			c.stop(c.memory.budget.exhausted(now - c.stack))
+		}
+		c.extra += now - c.stack
+		c.stack = now
+	}
 }
 
 // charge takes fuel for what the host did: about a unit for each nanosecond, by what was asked for and not by what it
@@ -90,12 +104,14 @@ func (c *running) share(now time.Time) {
 		c.stop(interrupted(c.ctx))
 	}
 	c.turn, c.turnSince = true, time.Now()
+	lowerPriority()
 }
 
 // endTurn is called by guests that stop computing, if only to wait for something.
 func (c *running) endTurn() {
 	if c.turn {
 		c.turn = false
+		restorePriority()
 		c.turns.give()
 	}
 }

@@ -119,6 +119,28 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
+// A slot whose calls have long needed no further page is not looked through: a call that then writes somewhere else must not be missed.
+func TestPagesOfSettledSlots(t *testing.T) {
+	t.Parallel()
+	m := load(t, strict(t, Config{}), testdata.Wasm("hostile"))
+	settled := 0
+	for size := 2; size < 380; size += 14 { // each writes to another place; none traps or grows
+		for i := range 6 {
+			if _, err := m.Call(t.Context(), &Call{Function: "keep", Input: BytesInput(make([]byte, size))}); err != nil {
+				t.Fatalf("call %d with %d bytes: %v", i, size, err)
+			}
+		}
+		m.entry.slots.mu.Lock()
+		if m.entry.slots.idle[0].memory.region.settled() {
+			settled++
+		}
+		m.entry.slots.mu.Unlock()
+	}
+	if newMapped(wasmPage) != nil && settled == 0 {
+		t.Error("no slot has settled")
+	}
+}
+
 func TestWhatCannotBeCapturedGetsFreshInstances(t *testing.T) {
 	t.Parallel()
 	m := load(t, newHost(t, Config{}), testdata.Wasm("tables"))

@@ -21,9 +21,15 @@ type wazeroInstance struct {
 	mem       api.Memory // nil where there is none
 	left      api.MutableGlobal
 	mutable   []api.MutableGlobal
-	functions map[string]api.Function // those called before: each has a call stack of its own
-	running   api.Function
+	functions map[string]*function // those called before: each has a call stack of its own
+	running   *function
 	values    [2]uint64 // arguments, then results
+}
+
+// function is an exported function, ready to be called.
+type function struct {
+	api.Function
+	stack *[]byte // inside wazero; nil where this wazero has none of that name
 }
 
 // maxStacks bounds the functions an instance keeps ready.
@@ -57,7 +63,7 @@ func (p *wazeroProgram) instantiate(c *running, m *guestMemory, mounts []Mount) 
 	if err != nil {
 		return nil, err
 	}
-	w := &wazeroInstance{mod: mod, ctx: ctx, mem: mod.ExportedMemory(instrument.MemoryExport), functions: map[string]api.Function{}}
+	w := &wazeroInstance{mod: mod, ctx: ctx, mem: mod.ExportedMemory(instrument.MemoryExport), functions: map[string]*function{}}
 	w.left = mod.ExportedGlobal(instrument.FuelExport).(api.MutableGlobal)
 	for n := range p.globals {
 		w.mutable = append(w.mutable, mod.ExportedGlobal(instrument.GlobalExport(n)).(api.MutableGlobal))
@@ -68,9 +74,11 @@ func (p *wazeroProgram) instantiate(c *running, m *guestMemory, mounts []Mount) 
 func (w *wazeroInstance) call(export string, arguments ...uint64) ran {
 	f := w.functions[export]
 	if f == nil {
-		if f = w.mod.ExportedFunction(export); f == nil {
+		of := w.mod.ExportedFunction(export)
+		if of == nil {
 			return ran{}
 		}
+		f = &function{Function: of, stack: stackOf(of)}
 		if len(w.functions) == maxStacks {
 			clear(w.functions)
 		}
@@ -136,19 +144,26 @@ func (w *wazeroInstance) resize(size uint64) bool {
 	return ok && uint64(w.mem.Size()) == size
 }
 
-// stack reads the length of a slice inside wazero; 0 where this wazero has none of that name.
-func (w *wazeroInstance) stack() uint64 {
-	if w.running == nil {
-		return 0
+// stackOf finds the slice that wazero keeps a function's call stack in.
+func stackOf(f api.Function) *[]byte {
+	v := reflect.ValueOf(f).Elem().FieldByName("stack")
+	if !v.IsValid() || v.Type() != reflect.TypeFor[[]byte]() {
+		return nil
 	}
-	if v := reflect.ValueOf(w.running).Elem().FieldByName("stack"); v.IsValid() && v.Kind() == reflect.Slice {
-		return uint64(v.Len()) * uint64(v.Type().Elem().Size())
-	}
-	return 0
+	return (*[]byte)(v.Addr().UnsafePointer())
 }
 
+func (f *function) size() uint64 {
+	if f == nil || f.stack == nil {
+		return 0
+	}
+	return uint64(len(*f.stack))
+}
+
+func (w *wazeroInstance) stack() uint64 { return w.running.size() }
+
 func (w *wazeroInstance) trim() {
-	if w.stack() > keptStack {
+	if w.running.size() > keptStack {
 		clear(w.functions)
 		w.running = nil
 	}

@@ -15,8 +15,8 @@ type Limits struct {
 	Memory uint64
 	// Fuel bounds what the guest computes, in the unit of Stats.Fuel.
 	Fuel uint64
-	// Stack bounds the guest's call stack, in bytes of machine code's frames. It is looked at now and then, so
-	// that a guest may exceed it by a few MiB before it is stopped.
+	// Stack bounds the guest's call stack, in bytes of machine code's frames, as the engine provides it: twice as much each time
+	// there is too little. It is looked at now and then, so that a guest may exceed it by a few MiB before it is stopped.
 	Stack uint64
 	// Concurrency is how many calls of the function may run at a time on this host, for the same service and
 	// version; 0 all the way is any number.
@@ -30,7 +30,7 @@ type Limits struct {
 	Log uint64
 }
 
-var builtinLimits = Limits{Memory: 256 << 20, Fuel: math.MaxInt64, Stack: 8 << 20, Timeout: 30 * time.Second, Output: 64 << 20, Log: 1 << 20}
+var builtinLimits = Limits{Memory: 256 << 20, Fuel: math.MaxInt64, Stack: 2 << 20, Timeout: 30 * time.Second, Output: 64 << 20, Log: 1 << 20}
 
 // maxTableEntries bounds the tables of a module together.
 const maxTableEntries = 1 << 20

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"runtime"
+
 	"github.com/tetratelabs/wazero/experimental"
 )
 
@@ -19,6 +21,8 @@ type guestMemory struct {
 	size     uint64 // as the guest sees it
 	charged  uint64 // to the budget, for what the call that runs can reach
 	kept     uint64 // charged for the pages that stay between calls
+	watched  bool   // the goroutine is bound to its thread, whose page faults are counted
+	faults   uint64 // of the thread when that began
 
 	// Of the call that runs now:
 	limit   uint64
@@ -34,8 +38,11 @@ type region interface {
 	// adopt makes img what restore goes back to. The region holds those very bytes.
 	adopt(img *image) error
 	// restore puts the size bytes back that the guest sees, and answers how many bytes of its own the region keeps.
-	// Bytes beyond the image are zero and out of the guest's reach when it grows again.
-	restore(size uint64) (kept uint64, err error)
+	// Bytes beyond the image are zero and out of the guest's reach when it grows again. quiet says that no page
+	// has become the region's own since the last restore.
+	restore(size uint64, quiet bool) (kept uint64, err error)
+	// settled tells whether calls seem to need no further pages.
+	settled() bool
 	// bytes answers the first size bytes.
 	bytes(size uint64) []byte
 	free()
@@ -44,6 +51,40 @@ type region interface {
 // begin prepares for a call.
 func (m *guestMemory) begin(limit uint64) {
 	m.limit, m.peak, m.refused, m.failed = limit, m.size, 0, 0
+}
+
+// watch begins to watch whether a call needs pages that the region does not have: none comes without a page fault of
+// the thread that runs the call. Asking how many there were is cheaper than to ask which pages are there, and contends for nothing.
+// It binds the goroutine to its thread until unwatch.
+func (m *guestMemory) watch() {
+	if m.region == nil || !m.region.settled() {
+		return
+	}
+	runtime.LockOSThread()
+	var ok bool
+	if m.faults, ok = pageFaults(); !ok {
+		runtime.UnlockOSThread()
+		return
+	}
+	m.watched = true
+}
+
+// quiet ends watching, and tells whether there was no fault.
+func (m *guestMemory) quiet() bool {
+	if !m.watched {
+		return false
+	}
+	now, ok := pageFaults()
+	m.unwatch()
+	return ok && now == m.faults
+}
+
+// unwatch gives up watching: before a call waits, which another thread may end, or where it takes long anyway.
+func (m *guestMemory) unwatch() {
+	if m.watched {
+		m.watched = false
+		runtime.UnlockOSThread()
+	}
 }
 
 // Allocate implements experimental.MemoryAllocator.
@@ -156,7 +197,9 @@ func (h *heapRegion) adopt(img *image) error {
 	return nil
 }
 
-func (h *heapRegion) restore(size uint64) (uint64, error) {
+func (h *heapRegion) settled() bool { return false }
+
+func (h *heapRegion) restore(size uint64, _ bool) (uint64, error) {
 	n := h.img.length
 	clear(h.buf[copy(h.buf, h.img.memory):size])
 	h.buf = h.buf[:n]

@@ -22,7 +22,14 @@ type mapped struct {
 	open uint64 // accessible
 	used uint64 // up to where it may have pages of its own
 	img  *image
+
+	own    []run // the pages of its own, as of the last restore
+	pages  uint64
+	stable bool // those of the one before it were the same
 }
+
+// run is a stretch of pages, as offsets into the memory.
+type run struct{ from, to uint64 }
 
 // newMapped answers nil where the system refuses.
 func newMapped(size uint64) region {
@@ -69,33 +76,50 @@ func (m *mapped) adopt(img *image) error {
 	return nil
 }
 
-// restore finds the pages that are the region's own: in a private mapping of a file a page that was written to is no
-// longer the file's. Beyond the image, where calls grow, any page in memory is.
-func (m *mapped) restore(size uint64) (uint64, error) {
-	m.used = max(m.used, size)
-	if m.used == 0 {
+// restore copies back the pages that are the region's own: once a page of a private mapping of a file was written to, it
+// is no longer the file's. Beyond the image, where calls grow, any page in memory is.
+func (m *mapped) restore(size uint64, quiet bool) (uint64, error) {
+	if m.used = max(m.used, size); m.used == 0 {
 		return 0, nil
 	}
-	n, file := m.img.length, uint64(len(m.img.memory))
-	kept := uint64(0)
-	err := dirty()(m.all[:m.used], func(from, to uint64) bool {
-		if kept += to - from; kept > copiedPages*osPage {
-			return false
+	if !quiet {
+		if err := m.find(); err != nil {
+			return 0, err
 		}
-		if from < file {
-			end := min(to, file)
-			copy(m.all[from:end], m.img.memory[from:end])
-			from = end
-		}
-		clear(m.all[from:to])
-		return true
-	})
-	if err == nil && kept > copiedPages*osPage {
-		kept, err = 0, unix.Madvise(m.all[:m.used], unix.MADV_DONTNEED)
-		m.used = n
 	}
-	return kept, err
+	if m.pages > copiedPages {
+		m.own, m.pages, m.stable = m.own[:0], 0, false
+		err := unix.Madvise(m.all[:m.used], unix.MADV_DONTNEED)
+		m.used = m.img.length
+		return 0, err
+	}
+	file := uint64(len(m.img.memory))
+	for _, r := range m.own {
+		if r.from < file {
+			end := min(r.to, file)
+			copy(m.all[r.from:end], m.img.memory[r.from:end])
+			r.from = end
+		}
+		clear(m.all[r.from:r.to])
+	}
+	return m.pages * osPage, nil
 }
+
+// find looks for the pages that are the region's own, until there are too many to copy.
+func (m *mapped) find() error {
+	before := m.pages
+	m.own, m.pages = m.own[:0], 0
+	err := dirty()(m.all[:m.used], func(from, to uint64) bool {
+		m.own = append(m.own, run{from, to})
+		m.pages += (to - from) / osPage
+		return m.pages <= copiedPages
+	})
+	// Pages only come to be a region's own, so that as many as before are the same ones.
+	m.stable = m.pages == before
+	return err
+}
+
+func (m *mapped) settled() bool { return m.stable }
 
 func (m *mapped) free() {
 	if m.all != nil {

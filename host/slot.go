@@ -53,7 +53,7 @@ func (s *slot) adopt(img *image) error {
 		if err := s.memory.region.adopt(img); err != nil {
 			return err
 		}
-		if _, err := s.memory.region.restore(img.length); err != nil {
+		if _, err := s.memory.region.restore(img.length, false); err != nil {
 			return err
 		}
 	}
@@ -63,10 +63,10 @@ func (s *slot) adopt(img *image) error {
 
 // reset brings the slot back to its image. An error means that it cannot be used again.
 func (s *slot) reset() error {
-	img, kept := s.entry.image, uint64(0)
+	img, kept, quiet := s.entry.image, uint64(0), s.memory.quiet()
 	if s.memory.region != nil {
 		var err error
-		if kept, err = s.memory.region.restore(s.memory.size); err != nil {
+		if kept, err = s.memory.region.restore(s.memory.size, quiet); err != nil {
 			return err
 		}
 		if s.memory.size > img.length && !s.instance.resize(img.length) {
@@ -81,7 +81,11 @@ func (s *slot) reset() error {
 }
 
 // close frees the slot and gives what it held of the budget back.
-func (s *slot) close() { s.memory.budget.give(s.free()) }
+func (s *slot) close() {
+	s.memory.unwatch()
+	s.memory.budget.give(s.free())
+	s.running.endTurn()
+}
 
 // free frees the slot and answers what it held of the budget.
 func (s *slot) free() (held uint64) {
@@ -93,15 +97,18 @@ func (s *slot) free() (held uint64) {
 	return held
 }
 
-// run runs one export under limits that have no zero fields.
+// run runs one export under limits that have no zero fields. A turn that the guest got goes on until the slot is put back, which takes
+// time as well after a call that wrote much.
 func (s *slot) run(ctx context.Context, call *Call, limits Limits, export string) (Stats, error) {
 	start := time.Now()
 	c := &s.running
 	c.begin(ctx, call, limits, start)
 	s.memory.begin(min(limits.Memory, maxMemory))
 	s.instance.setFuel(int64(c.granted))
+	if !s.fresh {
+		s.memory.watch()
+	}
 	r := s.enter(export)
-	c.endTurn()
 	if !c.long {
 		c.turns.ended(start)
 	}

@@ -97,7 +97,9 @@ func (h *Host) putBack(s *slot) {
 		s.close()
 		return
 	}
-	if err := s.reset(); err != nil {
+	err := s.reset()
+	s.running.endTurn()
+	if err != nil {
 		h.retire(s, err)
 		return
 	}

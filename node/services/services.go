@@ -264,7 +264,7 @@ func (s *Services) invoke(ctx context.Context, in rpc.Invocation, nested bool) (
 		return nil, err
 	}
 	defer closeMounts()
-	out := answers.Get().(*answer)
+	out := newAnswer(s.Host.Reserve, s.Host.Release)
 	defer out.free()
 	stats, err := m.Call(ctx, &host.Call{
 		Function: f.Name, Input: host.BytesInput(in.Payload), Output: out, Limits: limits,

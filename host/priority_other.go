@@ -1,0 +1,6 @@
+//go:build !linux
+
+package host
+
+func lowerPriority()   {}
+func restorePriority() {}
