@@ -27,10 +27,11 @@ const DefaultAddr = "127.0.0.1:7070"
 
 // Client speaks with one node. It may be used concurrently; it holds no resources but idle connections.
 type Client struct {
-	// Registry, Functions, Jobs and Nodes are the services themselves, for what Client's methods do not offer.
+	// Registry, Functions, Jobs, Secrets and Nodes are the services themselves, for what Client's methods do not offer.
 	Registry  wattlev1connect.RegistryServiceClient
 	Functions wattlev1connect.InvokeServiceClient
 	Jobs      wattlev1connect.JobServiceClient
+	Secrets   wattlev1connect.SecretServiceClient
 	Nodes     wattlev1connect.NodeServiceClient
 	http      *http.Client
 }
@@ -82,6 +83,7 @@ func Dial(addr string, opts ...Option) *Client {
 		Registry:  wattlev1connect.NewRegistryServiceClient(o.http, addr, o.connect...),
 		Functions: wattlev1connect.NewInvokeServiceClient(o.http, addr, o.connect...),
 		Jobs:      wattlev1connect.NewJobServiceClient(o.http, addr, o.connect...),
+		Secrets:   wattlev1connect.NewSecretServiceClient(o.http, addr, o.connect...),
 		Nodes:     wattlev1connect.NewNodeServiceClient(o.http, addr, o.connect...),
 		http:      o.http,
 	}

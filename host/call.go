@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/trace"
 )
 
 // Call says what to run and with what.
@@ -45,7 +46,7 @@ type Mount struct {
 	FS   fs.FS
 }
 
-// Context is what a guest can learn about its call.
+// Context is what a guest can learn about its call, beside its deadline and its trace, which come with the context.Context.
 type Context struct {
 	Service  string
 	Version  uint64
@@ -242,7 +243,8 @@ func (c *running) contextReply() any {
 		Deadline int64             `json:"deadline_unix_ms"`
 		Input    string            `json:"input"`
 		Params   map[string]string `json:"params"`
-	}{x.Service, x.Version, c.function, x.Job, x.Stage, x.Task, x.Attempt, c.deadline.UnixMilli(), input, x.Params}
+		Trace    string            `json:"traceparent"`
+	}{x.Service, x.Version, c.function, x.Job, x.Stage, x.Task, x.Attempt, c.deadline.UnixMilli(), input, x.Params, trace.From(c.ctx).String()}
 }
 
 // stdin and stdout are the input and the output of a command.

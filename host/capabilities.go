@@ -20,7 +20,7 @@ type Capabilities interface {
 	// Config answers a setting; ok is false where there is none of that name.
 	Config(key string) (value string, ok bool, err error)
 	// Secret answers a secret in the clear.
-	Secret(ctx context.Context, name string) ([]byte, error)
+	Secret(name string) ([]byte, error)
 	// HTTP makes one request. What the guest gets are the response's status, headers and whole body.
 	HTTP(ctx context.Context, r *HTTPRequest) (*HTTPResponse, error)
 	// Invoke calls a function of another service.
@@ -106,9 +106,7 @@ var operations = map[uint32]func(c *running, request []byte) ([]byte, error){
 		return []byte(v), err
 	},
 	opSecret: func(c *running, b []byte) ([]byte, error) {
-		ctx, cancel := c.bounded()
-		defer cancel()
-		return c.may("secrets").Secret(ctx, string(b))
+		return c.may("secrets").Secret(string(b))
 	},
 	opHTTP: func(c *running, b []byte) ([]byte, error) {
 		r := &HTTPRequest{}
@@ -286,7 +284,7 @@ func (d denied) err() error {
 }
 
 func (d denied) Config(string) (string, bool, error)                       { return "", false, d.err() }
-func (d denied) Secret(context.Context, string) ([]byte, error)            { return nil, d.err() }
+func (d denied) Secret(string) ([]byte, error)                             { return nil, d.err() }
 func (d denied) HTTP(context.Context, *HTTPRequest) (*HTTPResponse, error) { return nil, d.err() }
 func (d denied) Invoke(context.Context, *Invocation) ([]byte, error)       { return nil, d.err() }
 func (d denied) CacheGet(string) ([]byte, uint64, error)                   { return nil, 0, d.err() }

@@ -25,7 +25,7 @@ type fakeGrants struct {
 
 func (g *fakeGrants) Config(key string) (string, bool, error) { return "v-" + key, key == "known", nil }
 
-func (g *fakeGrants) Secret(context.Context, string) ([]byte, error) {
+func (g *fakeGrants) Secret(string) ([]byte, error) {
 	return []byte("hush"), g.secret
 }
 

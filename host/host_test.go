@@ -314,7 +314,7 @@ func TestContext(t *testing.T) {
 	}
 	delete(x, "deadline_unix_ms")
 	b, _ := json.Marshal(x)
-	if want := `{"attempt":5,"function":"context","input":"split","job":"j","params":{"a":"b"},"service":"s","stage":"st","task":4,"version":3}`; string(b) != want {
+	if want := `{"attempt":5,"function":"context","input":"split","job":"j","params":{"a":"b"},"service":"s","stage":"st","task":4,"traceparent":"","version":3}`; string(b) != want {
 		t.Errorf("got %s", b)
 	}
 	if _, _, err := call(t, "badptr", "unknown_op", Call{}); err != nil {

@@ -38,18 +38,22 @@ type logger struct {
 }
 
 func (l *logger) line(level Level, text []byte) {
-	if l.full || l.sink == nil {
+	if l.full {
 		return
 	}
 	// Each line costs one more byte, so that empty ones are not free.
 	left := l.limit - l.used
 	if uint64(len(text))+1 > left {
 		l.full = true
-		l.sink(LevelWarn, fmt.Sprintf("the log reached its limit of %d bytes; further lines are dropped", l.limit))
+		if l.sink != nil {
+			l.sink(LevelWarn, fmt.Sprintf("the log reached its limit of %d bytes; further lines are dropped", l.limit))
+		}
 		return
 	}
 	l.used += uint64(len(text)) + 1
-	l.sink(level, strings.ToValidUTF8(string(text), "\uFFFD"))
+	if l.sink != nil {
+		l.sink(level, strings.ToValidUTF8(string(text), "\uFFFD"))
+	}
 }
 
 // maxLine splits what a guest prints without line ends.

@@ -5,10 +5,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/wattlehq/wattle/dag"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/machine"
-	"github.com/wattlehq/wattle/registry"
 	"github.com/wattlehq/wattle/shard"
 )
 
@@ -34,7 +32,6 @@ func (n *Node) keepHouse(ctx context.Context) error {
 // collect marks what the state of every shard refers to, read after the mark began, and removes the rest.
 func (n *Node) collect(ctx context.Context) error {
 	c := n.blobs.BeginCollect()
-	machines := map[machine.ID]machine.Machine{machine.Registry: registry.Machine{}, machine.Jobs: dag.Machine{}}
 	for id := range shard.ID(n.engine.Table().Shards) {
 		for mid, m := range machines {
 			err := n.engine.ReadShard(ctx, id, mid, func(_ machine.Slot, r machine.Reader) error {

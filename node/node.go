@@ -29,8 +29,10 @@ import (
 	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/node/jobs"
 	"github.com/wattlehq/wattle/node/rpc"
+	"github.com/wattlehq/wattle/node/secrets"
 	"github.com/wattlehq/wattle/node/services"
 	"github.com/wattlehq/wattle/registry"
+	"github.com/wattlehq/wattle/secret"
 	"github.com/wattlehq/wattle/shard"
 	"github.com/wattlehq/wattle/store"
 	"github.com/wattlehq/wattle/store/blob"
@@ -80,7 +82,12 @@ type Config struct {
 	FS store.FS
 	// Fatal: see store.Options.
 	Fatal func(error)
+	// SecretKey is the file with the keys that encrypt secrets: see secret.ParseKeyring. Data/secret.key by default, which the first secret makes.
+	SecretKey string
 }
+
+// machines are what every shard hosts.
+var machines = map[machine.ID]machine.Machine{machine.Registry: registry.Machine{}, machine.Jobs: dag.Machine{}, machine.Secrets: secret.Machine{}}
 
 func (c *Config) defaults() {
 	set := func(d *time.Duration, v time.Duration) {
@@ -125,6 +132,7 @@ type Node struct {
 	host      *host.Host
 	cacheDir  string // removed at the end if it is ours alone
 	view      *registry.View
+	secrets   *secrets.Secrets
 	engine    *shard.Engine
 	sched     *jobs.Scheduler
 	jobs      *jobs.Service
@@ -177,14 +185,23 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.sched = jobs.NewScheduler(time.Now)
 	n.engine, err = shard.New(shard.Config{
 		Store: n.store, Table: table, Replica: n.identity.Replica, Sink: &sink{n}, TrimEntries: cfg.TrimEntries,
-		Machines: map[machine.ID]machine.Machine{machine.Registry: registry.Machine{}, machine.Jobs: dag.Machine{}},
+		Machines: machines,
 	})
 	if err != nil {
 		return nil, err
 	}
 	n.sched.SetShards(n.engine)
 	n.metrics = newMetrics(n)
-	granted := &grants.Grants{Cache: grants.NewCache(sharedMemory, time.Now)}
+	keyFile := n.cfg.SecretKey
+	if keyFile == "" {
+		keyFile = cfg.FS.PathJoin(cfg.Data, "secret.key")
+	}
+	keys, err := secrets.OpenKeys(cfg.FS, keyFile, n.cfg.SecretKey != "")
+	if err != nil {
+		return nil, err
+	}
+	n.secrets = &secrets.Secrets{Shards: n.engine, View: secret.NewView(), Keys: keys}
+	granted := &grants.Grants{Cache: grants.NewCache(sharedMemory, time.Now), Secrets: n.secrets.Value}
 	svc := &services.Services{
 		Grants: granted, Inputs: inputs,
 		Shards: n.engine, View: n.view, Host: n.host, Blobs: n.blobs, MaxModule: maxModule, Observe: n.metrics.observe,
@@ -196,7 +213,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,
 	})
 	handler, err := rpc.Handler(rpc.Config{
-		Stopping: n.stopping, Services: svc, Jobs: n.jobs, Node: info{n}, Metrics: n.metrics.handler(), Ready: n.isReady.Load, Hosts: cfg.Hosts, Origins: cfg.Origins,
+		Stopping: n.stopping, Services: svc, Jobs: n.jobs, Secrets: n.secrets, Node: info{n}, Metrics: n.metrics.handler(), Ready: n.isReady.Load, Hosts: cfg.Hosts, Origins: cfg.Origins,
 	})
 	if err != nil {
 		return nil, err
@@ -282,6 +299,13 @@ func (n *Node) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	err = n.engine.Read(ctx, secret.Slot, machine.Secrets, func(r machine.Reader) error {
+		n.secrets.View.Load(secret.List(r))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	close(n.caughtUp)
 	<-ctx.Done()
 	return nil
@@ -313,8 +337,11 @@ func (s *sink) Lead(id shard.ID, term uint64, effects []machine.Effect) {
 
 func (s *sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {
 	for _, e := range effects {
-		if c, ok := e.(registry.Changed); ok {
+		switch c := e.(type) {
+		case registry.Changed:
 			s.n.view.Apply(c)
+		case secret.Changed:
+			s.n.secrets.View.Apply(c)
 		}
 	}
 	s.n.sched.Applied(id, term, effects)

@@ -182,13 +182,23 @@ func list(logs []string) string {
 }
 
 // replaceFile puts a file in the place of another, or of none, as a whole and durably.
-func replaceFile(fs FS, name, content string) error {
+func replaceFile(fs FS, name, content string) error { return replace(fs, name, content, false) }
+
+// WritePrivate does so with a file that nobody but the node's user may read.
+func WritePrivate(fs FS, name, content string) error { return replace(fs, name, content, true) }
+
+func replace(fs FS, name, content string, private bool) error {
 	tmp := name + ".tmp"
 	f, err := fs.Create(tmp, writeCategory)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write([]byte(content))
+	if private && fs == OS { // others know no permissions
+		err = os.Chmod(tmp, 0o600)
+	}
+	if err == nil {
+		_, err = f.Write([]byte(content))
+	}
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}

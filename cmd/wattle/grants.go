@@ -10,12 +10,13 @@ import (
 
 // grantFlags say what a version may do beyond computing.
 type grantFlags struct {
-	config, http, private, calls, files []string
-	cache                               bool
+	config, secrets, http, private, calls, files []string
+	cache                                        bool
 }
 
 func (g *grantFlags) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&g.config, "config", nil, "a setting the functions can read, NAME=VALUE; may be repeated")
+	f.StringArrayVar(&g.secrets, "allow-secret", nil, "a secret the functions can read, by its name; may be repeated")
 	f.StringArrayVar(&g.http, "allow-http", nil, "a host the functions may send requests to, HOST or HOST=GET,POST (default GET and HEAD); *.HOST is all below it; may be repeated")
 	f.StringArrayVar(&g.private, "allow-http-private", nil, "like --allow-http, at addresses that are not public, too; may be repeated")
 	f.StringArrayVar(&g.calls, "allow-call", nil, "a function the functions may call, SERVICE/FUNCTION or SERVICE/*; may be repeated")
@@ -25,7 +26,7 @@ func (g *grantFlags) register(f *pflag.FlagSet) {
 
 // capabilities answers nil where nothing was asked for.
 func (g *grantFlags) capabilities() (*wattlev1.Capabilities, error) {
-	c := &wattlev1.Capabilities{Calls: g.calls, Cache: g.cache}
+	c := &wattlev1.Capabilities{Calls: g.calls, Cache: g.cache, Secrets: g.secrets}
 	for _, s := range g.config {
 		name, value, ok := strings.Cut(s, "=")
 		if !ok || name == "" {
@@ -53,7 +54,7 @@ func (g *grantFlags) capabilities() (*wattlev1.Capabilities, error) {
 		}
 		c.Files = append(c.Files, &wattlev1.FilesGrant{Path: path, Dir: dir})
 	}
-	if len(c.Config)+len(c.Http)+len(c.Calls)+len(c.Files) == 0 && !c.Cache {
+	if len(c.Config)+len(c.Http)+len(c.Calls)+len(c.Files)+len(c.Secrets) == 0 && !c.Cache {
 		return nil, nil
 	}
 	return c, nil

@@ -122,6 +122,9 @@ func mayDo(c *wattlev1.Capabilities) (out []string) {
 	if n := len(c.GetConfig()); n > 0 {
 		out = append(out, "read the settings "+strings.Join(slices.Sorted(maps.Keys(c.Config)), ", "))
 	}
+	if len(c.GetSecrets()) > 0 {
+		out = append(out, "read the secrets "+strings.Join(c.Secrets, ", "))
+	}
 	for _, h := range c.GetHttp() {
 		methods, where := "GET, HEAD", ""
 		if len(h.Methods) > 0 {

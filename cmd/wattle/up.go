@@ -61,6 +61,7 @@ func (a *app) up() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&cfg.Data, "data", "", "data directory (default ~/.wattle)")
 	f.StringVar(&cfg.Cache, "cache", "", "directory for compiled modules; nodes of one user may share it (default DATA/cache)")
+	f.StringVar(&cfg.SecretKey, "secret-key", "", "file with the keys that encrypt secrets, one on a line, the first for new ones (default DATA/secret.key, made when needed)")
 	f.BoolVar(&cfg.Insecure, "insecure", false, "listen beyond loopback although nothing is authenticated yet")
 	f.StringArrayVar(&cfg.AllowDirs, "allow-dir", nil, "a directory whose files jobs may read; may be repeated")
 	f.StringArrayVar(&cfg.Origins, "allow-origin", nil, "a web page's origin that may call the node; may be repeated")

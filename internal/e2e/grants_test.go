@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -88,6 +89,138 @@ stages:
 `, nil).Id)
 		if out := n.output(t, job.Id, "ask", 0); out[8:] != "blue" {
 			t.Errorf("the task answers %q", out)
+		}
+	})
+}
+
+// A secret is read by the functions that were granted it and by nobody else; it is nowhere on the disk, and outlives the node.
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	both(t, node.Config{}, func(t *testing.T, n *target) {
+		const value = "correct horse battery staple"
+		n.push("able", testdata.Wasm("hostcall"), client.PushOptions{Capabilities: &wattlev1.Capabilities{Secrets: []string{"db/password", "later"}}})
+		n.push("bare", testdata.Wasm("hostcall"), client.PushOptions{})
+		wants := func(service, name, want string) {
+			t.Helper()
+			if got := n.ask(t, service, 6, name); !strings.Contains(got, want) {
+				t.Errorf("%s reads %q from %s, want %q", service, got, name, want)
+			}
+		}
+		wants("able", "later", "unknown_secret")
+		wants("able", "other", "capability_denied")
+		out, stderr, status := n.wattle(value+"\n", "secret", "set", "db/password")
+		if status != 0 || strings.Contains(out+stderr, value) {
+			t.Fatalf("secret set: %d %s %s", status, out, stderr)
+		}
+		wants("able", "db/password", value)
+		wants("bare", "db/password", "capability_denied")
+		file := filepath.Join(t.TempDir(), "value")
+		if err := os.WriteFile(file, []byte("\x00binary\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n.must("secret", "set", "later", "--file", file)
+		wants("able", "later", "\x00binary\n")
+		out, _, _ = n.wattle("", "secret", "ls", "--output", "json")
+		if !strings.Contains(out, "db/password") || !strings.Contains(out, "later") || strings.Contains(out, "horse") {
+			t.Errorf("secret ls: %s", out)
+		}
+		for _, bad := range []struct {
+			stdin, want string
+			args        []string
+		}{
+			{"", "nothing came on stdin", []string{"set", "x"}},
+			{"v", "is no name for a secret", []string{"set", "a b"}},
+			{strings.Repeat("x", 70_000), "the most is 65536", []string{"set", "x"}},
+			{"", "there is no secret", []string{"rm", "x"}},
+		} {
+			if _, stderr, status := n.wattle(bad.stdin, append([]string{"secret"}, bad.args...)...); status != 1 || !strings.Contains(stderr, bad.want) {
+				t.Errorf("secret %v: %d %s", bad.args, status, stderr)
+			}
+		}
+		n.stop()
+		// What the node wrote, and the file with the key.
+		err := filepath.WalkDir(n.data, func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			if bytes.Contains(b, []byte("horse battery")) {
+				t.Errorf("%s has the secret in the clear", path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := filepath.Join(n.data, "secret.key")
+		if st, err := os.Stat(key); err != nil || st.Mode().Perm() != 0o600 {
+			t.Errorf("the key: %v, %v", st, err)
+		}
+		n = n.again()
+		wants("able", "db/password", value)
+		n.must("secret", "rm", "later")
+		wants("able", "later", "unknown_secret")
+
+		// Without the key the node runs, but for what needs it; with a file that is no key it does not start.
+		n.stop()
+		if err := os.Rename(key, key+".away"); err != nil {
+			t.Fatal(err)
+		}
+		n = n.again()
+		wants("able", "db/password", "no_secret_key")
+		n.must("secret", "set", "later", "--file", file)
+		wants("able", "later", "\x00binary\n")
+		wants("able", "db/password", "secret_key_missing")
+		n.stop()
+		for _, content := range []string{"garbage", ""} {
+			if err := os.WriteFile(key, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, stderr, status := runWattle(t, "", "", "up", "--data", n.data, "--addr", "127.0.0.1:0"); status != 1 || !strings.Contains(stderr, "keys for secrets cannot be read") {
+				t.Errorf("up with a key of %q: %d %s", content, status, stderr)
+			}
+		}
+		if err := os.Rename(key+".away", key); err != nil {
+			t.Fatal(err)
+		}
+		n = n.again()
+		wants("able", "db/password", value)
+		wants("able", "later", "secret_key_missing")
+	})
+}
+
+// A call belongs to its caller's trace, whatever way it came, and so does what it calls.
+func TestTraces(t *testing.T) {
+	t.Parallel()
+	const id = "4bf92f3577b34da6a3ce929d0e0e4736"
+	const parent = "00-" + id + "-00f067aa0ba902b7-01"
+	both(t, node.Config{}, func(t *testing.T, n *target) {
+		n.pushFixture("context")
+		n.push("able", testdata.Wasm("hostcall"), client.PushOptions{Capabilities: &wattlev1.Capabilities{Calls: []string{"context/*"}}})
+		call := func(service, function, payload, header string) (string, error) {
+			r := connect.NewRequest(&wattlev1.InvokeRequest{Service: service, Function: function, Payload: []byte(payload)})
+			r.Header().Set("traceparent", header)
+			res, err := n.Functions.Invoke(t.Context(), r)
+			return string(res.Msg.GetPayload()), err
+		}
+		nested := "\x08" + withHead(`{"service":"context","function":"context"}`, "")
+		for what, got := range map[string]func() (string, error){
+			"a call":        func() (string, error) { return call("context", "context", "", parent) },
+			"a nested call": func() (string, error) { return call("able", "ask", nested, parent) },
+			"plain HTTP": func() (string, error) {
+				_, body := n.do(t, "POST", "/fn/context/context", map[string]string{"Traceparent": parent}, nil)
+				return body, nil
+			},
+		} {
+			if text, err := got(); err != nil || !strings.Contains(text, `"traceparent":"00-`+id+"-") || strings.Contains(text, "00f067aa0ba902b7") {
+				t.Errorf("%s: %q, %v", what, text, err)
+			}
+		}
+		for _, header := range []string{"", "garbage", strings.ToUpper(parent)} {
+			text, err := call("context", "context", "", header)
+			if _, rest, ok := strings.Cut(text, `"traceparent":"`); err != nil || !ok || strings.Contains(rest, id) || !strings.HasPrefix(rest, "00-") {
+				t.Errorf("with the header %q: %q, %v", header, text, err)
+			}
 		}
 	})
 }

@@ -21,8 +21,8 @@ var layers = map[string]int{
 	"internal/plugintest": 5, "internal/e2e": 6, "internal/lint": 6,
 	"store": 1, "host": 1,
 	"shard": 2, "worker": 2,
-	"registry": 3, "dag": 3,
-	"node/grants": 4, "node/jobs": 4, "node/services": 4, "node/rpc": 4, "client": 4, "sdk-guest": 4,
+	"registry": 3, "dag": 3, "secret": 3,
+	"node/grants": 4, "node/jobs": 4, "node/services": 4, "node/rpc": 4, "node/secrets": 4, "client": 4, "sdk-guest": 4,
 	"node": 5, "plugins": 5,
 	"cmd": 6,
 }
@@ -42,6 +42,7 @@ var only = map[string][]string{
 	"plugins":      {"plugins", "sdk-guest/go"},
 	"dag":          {"dag", "gen", "internal", "store", "google.golang.org/protobuf", "sigs.k8s.io/yaml", "github.com/samber/lo"},
 	"registry":     {"registry", "gen", "internal", "google.golang.org/protobuf", "github.com/samber/lo"},
+	"secret":       {"secret", "gen", "internal", "google.golang.org/protobuf"},
 	"worker":       {"worker", "internal"},
 }
 

@@ -23,6 +23,7 @@ type ID uint8
 const (
 	Registry ID = 1
 	Jobs     ID = 2
+	Secrets  ID = 3
 )
 
 // Slots is how many slots the state is divided into. It is fixed for good: a slot is part of every key.

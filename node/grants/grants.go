@@ -17,11 +17,14 @@ import (
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/host"
 	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/secret"
 )
 
 // Grants carries out capabilities on one node. Its fields must be set before it is used.
 type Grants struct {
 	Cache *Cache
+	// Secrets answers the value of a secret.
+	Secrets func(name string) ([]byte, error)
 	// Invoke calls a function for another one.
 	Invoke func(ctx context.Context, r *host.Invocation) ([]byte, error)
 }
@@ -42,8 +45,11 @@ func (g *granted) Config(key string) (string, bool, error) {
 	return v, ok, nil
 }
 
-func (g *granted) Secret(context.Context, string) ([]byte, error) {
-	return nil, host.Denial("secrets", "this node keeps no secrets yet")
+func (g *granted) Secret(name string) ([]byte, error) {
+	if !slices.Contains(g.c.GetSecrets(), name) {
+		return nil, g.denial("secrets", "read the secret %.140q", name)
+	}
+	return g.Secrets(name)
 }
 
 func (g *granted) CacheGet(key string) ([]byte, uint64, error) {
@@ -135,6 +141,11 @@ func Check(c *wattlev1.Capabilities, allows func(dir string) error) error {
 	}
 	if size > maxConfig {
 		return bad("the settings take %d bytes; the most is %d", size, maxConfig)
+	}
+	for _, name := range c.GetSecrets() {
+		if err := secret.CheckName(name); err != nil {
+			return err
+		}
 	}
 	for _, h := range c.GetHttp() {
 		if err := checkHost(h.Host); err != nil {

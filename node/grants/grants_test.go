@@ -15,6 +15,7 @@ import (
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/host"
 	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/trace"
 )
 
 func wants(t *testing.T, err error, reason, text string) {
@@ -82,6 +83,7 @@ func TestHTTP(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Method", r.Method+" "+r.Header.Get("X-Mine"))
+		w.Header().Set("X-Trace", r.Header.Get(trace.Header))
 		io.Copy(w, r.Body)
 	})
 	mux.HandleFunc("/away", func(w http.ResponseWriter, r *http.Request) {
@@ -124,8 +126,29 @@ func TestHTTP(t *testing.T) {
 		_, err := do(c.grant, r)
 		wants(t, err, c.reason, c.text)
 	}
+	parent := trace.New()
+	res, err = (&Grants{}).For("svc", &wattlev1.Capabilities{Http: []*wattlev1.HTTPGrant{private}}).HTTP(trace.With(t.Context(), parent), &host.HTTPRequest{URL: s.URL + "/echo"})
+	if got, ok := trace.Parse(res.Headers["x-trace"]); err != nil || !ok || got.Trace != parent.Trace || got.Call == parent.Call {
+		t.Errorf("a request of %s belongs to %q, %v", parent, res.Headers["x-trace"], err)
+	}
 	_, err = (&Grants{}).For("svc", nil).HTTP(t.Context(), &host.HTTPRequest{URL: s.URL})
 	wants(t, err, "capability_denied", "svc may not send GET requests")
+}
+
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	g := &Grants{Secrets: func(name string) ([]byte, error) { return []byte("value of " + name), nil }}
+	c := g.For("svc", &wattlev1.Capabilities{Secrets: []string{"mine"}})
+	if v, err := c.Secret("mine"); string(v) != "value of mine" || err != nil {
+		t.Errorf("%q, %v", v, err)
+	}
+	for _, name := range []string{"", "min", "mine/", "other"} {
+		_, err := c.Secret(name)
+		wants(t, err, "capability_denied", "svc may not read the secret")
+	}
+	_, err := g.For("svc", nil).Secret("mine")
+	wants(t, err, "capability_denied", "mine")
+	wants(t, Check(&wattlev1.Capabilities{Secrets: []string{"a b"}}, nil), "bad_secret_name", "a b")
 }
 
 func TestInvoke(t *testing.T) {

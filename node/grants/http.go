@@ -18,6 +18,7 @@ import (
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/host"
 	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/trace"
 )
 
 const (
@@ -151,6 +152,9 @@ func (g *granted) HTTP(ctx context.Context, r *host.HTTPRequest) (*host.HTTPResp
 		if !forbiddenHeader(k) {
 			req.Header.Set(k, v)
 		}
+	}
+	if t := trace.From(ctx); t != (trace.Context{}) && req.Header.Get(trace.Header) == "" {
+		req.Header.Set(trace.Header, t.Child().String())
 	}
 	client := http.Client{Transport: transport, CheckRedirect: func(next *http.Request, via []*http.Request) error {
 		if len(via) > maxRedirects {

@@ -20,6 +20,7 @@ import (
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/internal/trace"
 	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/store"
 	"github.com/wattlehq/wattle/store/blob"
@@ -56,7 +57,7 @@ func (x *Executor) Run(_ context.Context, a *Attempt) Outcome {
 	}
 	f := &storev1.Finish{
 		Stage: a.Task.Stage, Task: a.Task.Index, Generation: a.Generation, Attempt: a.Attempt,
-		Usage: &wattlev1.CallUsage{Duration: durationpb.New(t.stats.Duration), PeakMemoryBytes: t.stats.PeakMemory, Fuel: t.stats.Fuel},
+		Usage: &wattlev1.CallUsage{Duration: durationpb.New(t.stats.Duration), PeakMemoryBytes: t.stats.PeakMemory, Fuel: t.stats.Fuel, LogDropped: t.stats.LogDropped},
 	}
 	var lost *lostInput
 	switch {
@@ -177,7 +178,9 @@ func (t *task) call(f *storev1.PlanFunction, kind string, in host.Input, out sin
 		return err
 	}
 	defer closeMounts()
-	stats, err := m.Call(t.ctx, &host.Call{
+	// All attempts of a job are in one trace, which is found by its id.
+	ctx := trace.With(t.ctx, trace.Of(string(t.a.Task.Job)))
+	stats, err := m.Call(ctx, &host.Call{
 		Function: f.Function, Input: in, Output: out, Emit: out.emit, Limits: limits,
 		Log: func(level host.Level, line string) {
 			slog.Debug(line, "job", t.a.Task.Job, "stage", t.work.Stage.Name, "task", t.a.Task.Index, "attempt", t.a.Attempt)
@@ -193,6 +196,7 @@ func (t *task) call(f *storev1.PlanFunction, kind string, in host.Input, out sin
 	})
 	t.stats.Duration += stats.Duration
 	t.stats.Fuel += stats.Fuel
+	t.stats.LogDropped = t.stats.LogDropped || stats.LogDropped
 	t.stats.PeakMemory = max(t.stats.PeakMemory, stats.PeakMemory)
 	return err
 }

@@ -27,6 +27,7 @@ const MaxRequest = 16 << 20
 type Config struct {
 	Services Services
 	Jobs     Jobs
+	Secrets  Secrets
 	Node     Node
 	// Metrics serves /metrics.
 	Metrics http.Handler
@@ -54,11 +55,12 @@ func Handler(c Config) (http.Handler, error) {
 	}
 	names := []string{
 		wattlev1connect.RegistryServiceName, wattlev1connect.InvokeServiceName,
-		wattlev1connect.JobServiceName, wattlev1connect.NodeServiceName,
+		wattlev1connect.JobServiceName, wattlev1connect.SecretServiceName, wattlev1connect.NodeServiceName,
 	}
 	mux.Handle(wattlev1connect.NewRegistryServiceHandler(&registryHandler{c.Services}, opts...))
 	mux.Handle(wattlev1connect.NewInvokeServiceHandler(&invokeHandler{c.Services}, opts...))
 	mux.Handle(wattlev1connect.NewJobServiceHandler(&jobHandler{c.Jobs}, opts...))
+	mux.Handle(wattlev1connect.NewSecretServiceHandler(&secretHandler{c.Secrets}, opts...))
 	mux.Handle(wattlev1connect.NewNodeServiceHandler(&nodeHandler{c.Node}, opts...))
 	reflector := grpcreflect.NewStaticReflector(append(names, grpchealth.HealthV1ServiceName)...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))

@@ -14,6 +14,7 @@ import (
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/trace"
 )
 
 // Services publishes and calls functions.
@@ -144,7 +145,7 @@ func (h *invokeHandler) Invoke(ctx context.Context, r *connect.Request[wattlev1.
 	if r.Msg.Timeout.AsDuration() < 0 {
 		return nil, fault.New(fault.Invalid, "bad_timeout", "the timeout is negative").Hint("leave it out for the function's own")
 	}
-	res, err := h.s.Invoke(ctx, Invocation{
+	res, err := h.s.Invoke(traced(ctx, r.Header()), Invocation{
 		Service: r.Msg.Service, Version: r.Msg.Version, Function: r.Msg.Function, Payload: r.Msg.Payload, Timeout: r.Msg.Timeout.AsDuration(),
 	})
 	if err != nil {
@@ -196,7 +197,7 @@ func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body cannot be read: "+err.Error(), http.StatusBadRequest)
 		return
 	}
-	res, err := h.s.Invoke(r.Context(), in)
+	res, err := h.s.Invoke(traced(r.Context(), r.Header), in)
 	if err != nil {
 		writeHTTP(w, err)
 		return
@@ -207,6 +208,14 @@ func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Wattle-Version", strconv.FormatUint(res.Version, 10))
 	w.Header().Set("Content-Length", strconv.Itoa(len(res.Payload)))
 	w.Write(res.Payload)
+}
+
+// traced answers a context that belongs to a call in the trace that the caller's header names, or in a new one.
+func traced(ctx context.Context, h http.Header) context.Context {
+	if parent, ok := trace.Parse(h.Get(trace.Header)); ok {
+		return trace.With(ctx, parent.Child())
+	}
+	return trace.With(ctx, trace.New())
 }
 
 // FailedCall is the error of a call that took something before it failed.

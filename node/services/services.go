@@ -7,6 +7,7 @@ package services
 import (
 	"context"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/internal/trace"
 	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/node/jobs"
 	"github.com/wattlehq/wattle/node/rpc"
@@ -235,7 +237,7 @@ func (s *Services) Invoke(ctx context.Context, in rpc.Invocation) (*wattlev1.Inv
 
 // InvokeFor calls a function for another one.
 func (s *Services) InvokeFor(ctx context.Context, r *host.Invocation) ([]byte, error) {
-	res, err := s.invoke(ctx, rpc.Invocation{Service: r.Service, Version: r.Version, Function: r.Function, Payload: r.Payload}, true)
+	res, err := s.invoke(trace.With(ctx, trace.From(ctx).Child()), rpc.Invocation{Service: r.Service, Version: r.Version, Function: r.Function, Payload: r.Payload}, true)
 	return res.GetPayload(), err
 }
 
@@ -268,10 +270,10 @@ func (s *Services) invoke(ctx context.Context, in rpc.Invocation, nested bool) (
 	defer out.free()
 	stats, err := m.Call(ctx, &host.Call{
 		Function: f.Name, Input: host.BytesInput(in.Payload), Output: out, Limits: limits,
-		Context: host.Context{Service: v.Service, Version: v.Number, Function: f.Name, Input: "bytes"},
-		Fresh:   v.Fresh, Nested: nested, Capabilities: s.Grants.For(v.Service, v.Capabilities), Mounts: mounts,
+		Context: host.Context{Service: v.Service, Version: v.Number, Function: f.Name, Input: "bytes"}, Log: logger(ctx, v, f.Name),
+		Fresh: v.Fresh, Nested: nested, Capabilities: s.Grants.For(v.Service, v.Capabilities), Mounts: mounts,
 	})
-	took := &wattlev1.CallStats{Duration: durationpb.New(stats.Duration), PeakMemoryBytes: stats.PeakMemory, Fuel: stats.Fuel}
+	took := &wattlev1.CallStats{Duration: durationpb.New(stats.Duration), PeakMemoryBytes: stats.PeakMemory, Fuel: stats.Fuel, LogDropped: stats.LogDropped}
 	if err != nil {
 		if stats.Duration > 0 {
 			err = &rpc.FailedCall{Err: err, Stats: took}
@@ -279,4 +281,14 @@ func (s *Services) invoke(ctx context.Context, in rpc.Invocation, nested bool) (
 		return nil, err
 	}
 	return &wattlev1.InvokeResponse{Payload: out.bytes(), Service: v.Service, Version: v.Number, Stats: took}, nil
+}
+
+// logger passes what a function logs on to the node's own log, where that takes it.
+func logger(ctx context.Context, v *wattlev1.Version, function string) func(host.Level, string) {
+	if !slog.Default().Enabled(ctx, slog.LevelDebug) {
+		return nil
+	}
+	return func(level host.Level, line string) {
+		slog.Debug(line, "service", v.Service, "version", v.Number, "function", function, "level", level, "trace", trace.From(ctx))
+	}
 }

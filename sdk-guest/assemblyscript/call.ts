@@ -88,6 +88,14 @@ export class Call extends Capabilities {
     return this.context.get("deadline_unix_ms").integer;
   }
 
+  /**
+   * The call's W3C trace context. Pass it on as the header or field "traceparent" to what is called other than by the host; calls and HTTP
+   * requests made through the host carry it already.
+   */
+  get traceparent(): string {
+    return this.context.get("traceparent").string;
+  }
+
   /** A parameter of the job's stage, or "". */
   param(name: string): string {
     return this.context.get("params").get(name).string;

@@ -16,7 +16,7 @@ export class Entry {
   value: Uint8Array = new Uint8Array(0);
 }
 
-/** What a call can ask the host for: settings, HTTP, other functions, memory that calls share. */
+/** What a call can ask the host for: settings, secrets, HTTP, other functions, memory that calls share. */
 export class Capabilities {
   /** Why the host refused what it was asked for last: a stable word, such as "capability_denied"; "" where it did not. */
   refusal: string = "";
@@ -45,6 +45,14 @@ export class Capabilities {
   config(name: string): string {
     const value = this.ask(5, host.bytes(name));
     return value ? host.text(value) : "";
+  }
+
+  /**
+   * The value of a secret; null where it is refused. The version needs a grant for it: wattle push --allow-secret. The refusal is "capability_denied" where it has none,
+   * and "unknown_secret" where there is no such secret.
+   */
+  secret(name: string): Uint8Array | null {
+    return this.ask(6, host.bytes(name));
   }
 
   /** Makes an HTTP request; null where it is refused. The version needs a grant for the host and the method: wattle push --allow-http. */

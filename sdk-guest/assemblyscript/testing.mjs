@@ -6,6 +6,7 @@
 //   functions.map("words", ["a text", "another"])         [[key, value], ...]
 //   functions.reduce("total", [["a", "1"], ["a", "2"]])   [[key, value], ...]
 //   functions.params = { field: "status" }                the parameters of the job's stage
+//   functions.traceparent = "00-..."                      the call's trace context
 //   functions.grants = { config: { currency: "EUR" } }    what a function may do: see Grants in records.mjs
 //
 // A function that fails throws a Failure, with a message and whether it is permanent.
@@ -22,6 +23,7 @@ export async function load(file) {
 
 class Functions {
   params = null;
+  traceparent = "";
   grants = {};
   #module;
 
@@ -56,7 +58,7 @@ class Functions {
   }
 
   #run(name, kind, input) {
-    const context = { service: "test", version: 1, function: name, input: kind, params: this.params };
+    const context = { service: "test", version: 1, function: name, input: kind, traceparent: this.traceparent, params: this.params };
     const host = new Host(name, context, input, this.grants);
     const instance = new WebAssembly.Instance(this.#module, { wattle: host.imports(), wasi_snapshot_preview1: host.wasi() });
     const { memory, _initialize, wattle_call, ...functions } = instance.exports;

@@ -1,4 +1,4 @@
-/* ---- What the host is asked for: settings, HTTP, other functions, memory that calls share ---- */
+/* ---- What the host is asked for: settings, secrets, HTTP, other functions, memory that calls share ---- */
 
 /* Makes a request of the host by the number docs/abi.md of Wattle gives it. Where it is refused, w->refusal says why: a stable word, such
    as "capability_denied". */
@@ -10,6 +10,7 @@ WATTLE_API bool wattle_ask(wattle *w, int op, const void *request, size_t len, w
   p[n] = 0;
   *reply = (wattle_bytes){p, n};
   if (code >= 0) {
+    w->refusal = NULL;
     return true;
   }
   wattle_bytes reason = wattle_json_text(w, wattle_json_get(w, *reply, "reason"));
@@ -33,6 +34,10 @@ WATTLE_API wattle_bytes wattle_config(wattle *w, const char *name) {
   wattle_bytes value;
   return wattle_ask(w, 5, name, strlen(name), &value) ? value : (wattle_bytes){NULL, 0};
 }
+
+/* Reads a secret. The version needs a grant for it: wattle push --allow-secret. Where it is refused, value is the message, and w->refusal is "capability_denied"
+   where there is no grant, "unknown_secret" where there is no such secret. */
+WATTLE_API bool wattle_secret(wattle *w, const char *name, wattle_bytes *value) { return wattle_ask(w, 6, name, strlen(name), value); }
 
 /* Calls a function of a service, by its default version where version is "". The version needs a grant for it: wattle push --allow-call.
    Where it fails, answer is the message. */

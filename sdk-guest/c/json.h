@@ -147,7 +147,8 @@ WATTLE_API void wattle_write_json(wattle *w, const char *text, size_t len) {
 
 /* ---- The call ---- */
 
-/* What the host tells of the call, a JSON object: service, version, function, job, stage, task, attempt, deadline_unix_ms, params. */
+/* What the host tells of the call, a JSON object: service, version, function, job, stage, task, attempt, deadline_unix_ms, traceparent,
+   params. */
 WATTLE_API wattle_bytes wattle_context(wattle *w) {
   if (w->context.data == NULL) {
     int64_t n = wattle_abi_host_call(1, NULL, 0);
@@ -156,6 +157,10 @@ WATTLE_API wattle_bytes wattle_context(wattle *w) {
   }
   return w->context;
 }
+
+/* Answers the call's W3C trace context; no data where there is none. Pass it on as the header or field "traceparent" to what is called other
+   than by the host; calls and HTTP requests made through the host carry it already. */
+WATTLE_API wattle_bytes wattle_traceparent(wattle *w) { return wattle_json_text(w, wattle_json_get(w, wattle_context(w), "traceparent")); }
 
 /* Answers a parameter of the job's stage; no data where there is none. */
 WATTLE_API wattle_bytes wattle_param(wattle *w, const char *name) {

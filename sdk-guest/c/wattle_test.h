@@ -12,8 +12,14 @@
 /* What a function can learn of its call: a JSON object of texts, or NULL. */
 static const char *wattle_test_params;
 
+/* The call's trace context, or NULL. */
+static const char *wattle_test_traceparent;
+
+/* The secrets that functions are granted: a JSON object of texts, or NULL where wattle_test_ask answers for them. */
+static const char *wattle_test_secrets;
+
 /* Answers what functions ask of the host, by the numbers of docs/abi.md, and whether it is granted; a refusal's reply is JSON with a
-   reason and a message. Without it all is denied. */
+   reason and a message. Without it all else is denied. */
 static bool (*wattle_test_ask)(int op, wattle_bytes request, wattle_bytes *reply);
 
 typedef struct {
@@ -83,6 +89,15 @@ void wattle_abi_emit(const void *batch, size_t len) {
   }
 }
 
+/* Answers a secret, and whether there is one. */
+static bool wattle_test_secret(wattle *w, wattle_bytes name, wattle_bytes *reply) {
+  wattle_bytes member = wattle_format(w, "%.*s", (int)name.len, name.data), all = {wattle_test_secrets, strlen(wattle_test_secrets)};
+  wattle_bytes value = wattle_json_text(w, wattle_json_get(w, all, member.data));
+  bool known = value.data != NULL;
+  *reply = known ? value : wattle_format(w, "{\"reason\":\"unknown_secret\",\"message\":\"the test has no such secret\"}");
+  return known;
+}
+
 int64_t wattle_abi_host_call(int32_t op, void *p, size_t len) {
   struct wattle_test_text *reply = &wattle_test_host.reply;
   if (op == 0) {
@@ -93,12 +108,16 @@ int64_t wattle_abi_host_call(int32_t op, void *p, size_t len) {
   if (op != 1) {
     const char *denied = "{\"reason\":\"capability_denied\",\"message\":\"the test does not grant it\"}";
     wattle_bytes request = {p, len}, answer = {denied, strlen(denied)};
-    bool granted = wattle_test_ask != NULL && wattle_test_ask(op, request, &answer);
+    wattle w = {0};
+    bool granted = op == 6 && wattle_test_secrets != NULL ? wattle_test_secret(&w, request, &answer)
+                                                          : wattle_test_ask != NULL && wattle_test_ask(op, request, &answer);
     reply->len = 0;
     wattle_test_append(reply, answer.data, answer.len);
+    wattle_end(&w);
     return granted ? (int64_t)answer.len : -2 - (int64_t)answer.len;
   }
   const char *texts[] = {"{\"service\":\"test\",\"function\":\"", wattle_test_host.function, "\",\"input\":\"", wattle_test_host.input,
+                         "\",\"traceparent\":\"", wattle_test_traceparent ? wattle_test_traceparent : "",
                          "\",\"params\":", wattle_test_params ? wattle_test_params : "null", "}"};
   reply->len = 0;
   for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {

@@ -60,6 +60,12 @@ func (c *Context) Config(name string) string {
 	return string(v)
 }
 
+// Secret is the value of a secret. The version needs a grant for it: wattle push --allow-secret. The reason of the HostError is "capability_denied" where it
+// has none, and "unknown_secret" where there is no such secret.
+func (c *Context) Secret(name string) ([]byte, error) {
+	return c.ask(abi.OpSecret, []byte(name))
+}
+
 // Request is an HTTP request.
 type Request struct {
 	Method  string // GET where empty

@@ -11,6 +11,13 @@ import (
 )
 
 func init() {
+	guest.Handle("secret", func(c *guest.Context, in []byte) ([]byte, error) {
+		value, err := c.Secret(string(in))
+		if refused := new(guest.HostError); errors.As(err, &refused) {
+			return []byte(refused.Reason), nil
+		}
+		return value, err
+	})
 	guest.Handle("capable", func(c *guest.Context, in []byte) ([]byte, error) {
 		switch string(in) {
 		case "config":
@@ -45,6 +52,24 @@ func init() {
 		_, gone, _ := c.CacheGet("n")
 		return fmt.Appendf(nil, "%s %v %d", value, last > next, gone), err
 	})
+}
+
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		secrets    map[string]string
+		name, want string
+	}{
+		{map[string]string{"key": "hush", "empty": ""}, "key", "hush"},
+		{map[string]string{"key": "hush", "empty": ""}, "empty", ""},
+		{map[string]string{}, "key", "unknown_secret"},
+		{nil, "key", "capability_denied"},
+	} {
+		s := guesttest.Setup{Capabilities: guesttest.Capabilities{Secrets: c.secrets}}
+		if got, err := s.Call(t, "secret", []byte(c.name)); string(got) != c.want || err != nil {
+			t.Errorf("%v: %s, %v", c, got, err)
+		}
+	}
 }
 
 func TestCapabilities(t *testing.T) {

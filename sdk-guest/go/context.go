@@ -22,15 +22,16 @@ type Context struct {
 }
 
 type told struct {
-	Service  string            `json:"service"`
-	Version  uint64            `json:"version"`
-	Job      string            `json:"job"`
-	Stage    string            `json:"stage"`
-	Task     uint32            `json:"task"`
-	Attempt  uint32            `json:"attempt"`
-	Deadline int64             `json:"deadline_unix_ms"`
-	Input    string            `json:"input"`
-	Params   map[string]string `json:"params"`
+	Service     string            `json:"service"`
+	Version     uint64            `json:"version"`
+	Job         string            `json:"job"`
+	Stage       string            `json:"stage"`
+	Task        uint32            `json:"task"`
+	Attempt     uint32            `json:"attempt"`
+	Deadline    int64             `json:"deadline_unix_ms"`
+	Traceparent string            `json:"traceparent"`
+	Input       string            `json:"input"`
+	Params      map[string]string `json:"params"`
 }
 
 // tell asks the host once, and only in calls that want to know.
@@ -66,6 +67,10 @@ func (c *Context) Attempt() uint32 { return c.tell().Attempt }
 
 // Deadline is when the host will stop the call.
 func (c *Context) Deadline() time.Time { return time.UnixMilli(c.tell().Deadline) }
+
+// Traceparent is the call's W3C trace context. Pass it on as the header or field "traceparent" to what is called other than by
+// the host; calls and HTTP requests made through the host carry it already.
+func (c *Context) Traceparent() string { return c.tell().Traceparent }
 
 // Param is a parameter of the job's stage, or "".
 func (c *Context) Param(name string) string { return c.tell().Params[name] }

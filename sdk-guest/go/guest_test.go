@@ -28,7 +28,7 @@ func init() {
 	})
 	guest.HandleJSON("swap", func(_ *guest.Context, p point) (point, error) { return point{p.Y, p.X}, nil })
 	guest.Handle("context", func(ctx *guest.Context, _ []byte) ([]byte, error) {
-		return []byte(strings.Join([]string{ctx.Function(), ctx.Service(), ctx.Job(), ctx.Stage(), ctx.Param("column"), strconv.Itoa(int(ctx.Task() + ctx.Attempt()))}, " ")), nil
+		return []byte(strings.Join([]string{ctx.Function(), ctx.Service(), ctx.Job(), ctx.Stage(), ctx.Param("column"), ctx.Traceparent(), strconv.Itoa(int(ctx.Task() + ctx.Attempt()))}, " ")), nil
 	})
 	guest.Map("lines", func(_ *guest.Context, p *guest.Part, emit guest.Emit[int]) error {
 		for line := range p.Lines() {
@@ -106,8 +106,8 @@ func TestCall(t *testing.T) {
 	if err != nil || string(got) != `{"X":2,"Y":1}` {
 		t.Errorf("%s, %v", got, err)
 	}
-	s := guesttest.Setup{Service: "svc", Job: "j", Stage: "s", Task: 2, Attempt: 1, Params: map[string]string{"column": "price"}}
-	if got, err := s.Call(t, "context", nil); err != nil || string(got) != "context svc j s price 3" {
+	s := guesttest.Setup{Service: "svc", Job: "j", Stage: "s", Task: 2, Attempt: 1, Traceparent: "00-a-b-01", Params: map[string]string{"column": "price"}}
+	if got, err := s.Call(t, "context", nil); err != nil || string(got) != "context svc j s price 00-a-b-01 3" {
 		t.Errorf("%s, %v", got, err)
 	}
 }

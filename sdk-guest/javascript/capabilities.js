@@ -1,7 +1,9 @@
-// What functions ask the host for: settings, HTTP, other functions, memory that calls share. docs/abi.md of Wattle has the operations.
+// What functions ask the host for: settings, secrets, HTTP, other functions, memory that calls share. docs/abi.md of Wattle has the
+// operations.
 import { concat } from "./records.js";
 
 const CONFIG = 5;
+const SECRET = 6;
 const HTTP = 7;
 const CALL = 8;
 const CACHE_GET = 9;
@@ -78,6 +80,14 @@ export class Capabilities {
     } catch {
       return undefined;
     }
+  }
+
+  /**
+   * A secret, { bytes(), text(), json() }. The version needs a grant for it: wattle push --allow-secret. The error's reason is "capability_denied" where it has none, and
+   * "unknown_secret" where there is no such secret.
+   */
+  secret(name) {
+    return new Answer(this.#host, this.#ask(SECRET, this.#bytes(name)));
   }
 
   /**

@@ -7,6 +7,7 @@
 //   await functions.map("words", ["a text", "another"])           [[key, value], ...]
 //   await functions.reduce("total", [["a", "1"], ["a", "2"]])     [[key, value], ...]
 //   functions.params = { field: "status" }                        the parameters of the job's stage
+//   functions.traceparent = "00-..."                              the call's trace context
 //   functions.grants = { config: { currency: "EUR" } }            what a function may do: see Grants in records.mjs
 //
 // A function that fails throws a Failure, with a message and whether it is permanent.
@@ -22,6 +23,7 @@ export function load(app) {
 
 class Functions {
   params = null;
+  traceparent = "";
   grants = {};
   #app;
 
@@ -56,7 +58,8 @@ class Functions {
   }
 
   async #run(name, kind, input) {
-    const host = new Host(name, { service: "test", version: 1, function: name, input: kind, params: this.params }, input, this.grants);
+    const context = { service: "test", version: 1, function: name, input: kind, traceparent: this.traceparent, params: this.params };
+    const host = new Host(name, context, input, this.grants);
     const program = new Program(host);
     program.load(this.#app);
     await program.begin(name === "");

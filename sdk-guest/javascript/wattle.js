@@ -128,6 +128,14 @@ class Context extends Capabilities {
     return new Date(this.#context.deadline_unix_ms ?? 0);
   }
 
+  /**
+   * The call's W3C trace context. Pass it on as the header or field "traceparent" to what is called other than by the host; calls and HTTP
+   * requests made through the host carry it already.
+   */
+  get traceparent() {
+    return this.#context.traceparent ?? "";
+  }
+
   /** The parameters of the job's stage: an object of strings. */
   get params() {
     return this.#context.params ?? {};

@@ -101,6 +101,7 @@ export function recordsOf(batch) {
  *
  * @typedef {object} Grants
  * @property {Object<string, string>} [config] settings
+ * @property {Object<string, string | Uint8Array>} [secrets] the values of secrets by name
  * @property {(request: {method: string, url: string, headers: object, body: Uint8Array}) =>
  *   {status: number, headers?: object, body?: string | Uint8Array}} [http] answers requests
  * @property {(service: string, called: string, payload: Uint8Array) => string | Uint8Array} [call] answers calls of other functions
@@ -133,7 +134,7 @@ export class Asking {
   }
 
   #answer(op, request) {
-    const { config = {}, http, call, cache } = this.#grants;
+    const { config = {}, secrets, http, call, cache } = this.#grants;
     const granted = (what, name) => what ?? refuse("capability_denied", `the test grants no ${name}`);
     switch (op) {
       case 1:
@@ -143,6 +144,10 @@ export class Asking {
       case 5: {
         const name = decoder.decode(request);
         return config[name] ?? refuse("unknown_setting", `there is no setting ${name}`);
+      }
+      case 6: {
+        const name = decoder.decode(request);
+        return granted(secrets, "secrets")[name] ?? refuse("unknown_secret", `there is no secret ${name}`);
       }
       case 7: {
         const { head, body } = behead(request);

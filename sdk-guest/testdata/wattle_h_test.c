@@ -27,6 +27,11 @@ WATTLE_CALL(param, "") {
   return p.data == NULL ? wattle_fail(w, "none") : (wattle_write_json(w, p.data, p.len), 0);
 }
 
+WATTLE_CALL(traceparent, "") {
+  wattle_print(w, "<%s>", wattle_traceparent(w).data);
+  return 0;
+}
+
 WATTLE_MAP(lines, "") {
   for (const wattle_part *part; (part = wattle_next_part(w)) != NULL;) {
     wattle_emit(w, part->name.data, part->name.len, part->header.data, part->header.len);
@@ -98,6 +103,13 @@ WATTLE_CALL(denied, "") {
   return 0;
 }
 
+WATTLE_CALL(secret, "") {
+  wattle_bytes value;
+  bool ok = wattle_secret(w, wattle_input(w).data, &value);
+  wattle_print(w, "%d %s: %.*s", ok, ok ? "" : w->refusal, (int)value.len, value.data);
+  return 0;
+}
+
 static bool granted(int op, wattle_bytes request, wattle_bytes *reply) {
   static const char *const requests[] = {
       [5] = "currency", [9] = "k",
@@ -166,6 +178,12 @@ int main(void) {
   r = wattle_test_call("param", "a");
   WATTLE_EXPECT(r.status == 0 && strcmp(r.output, "\"x\\ty\\u0001\"") == 0);
 
+  r = wattle_test_call("traceparent", "");
+  WATTLE_EXPECT(r.status == 0 && strcmp(r.output, "<>") == 0);
+  wattle_test_traceparent = "00-a-b-01";
+  r = wattle_test_call("traceparent", "");
+  WATTLE_EXPECT(r.status == 0 && strcmp(r.output, "<00-a-b-01>") == 0);
+
   r = wattle_test_map("lines", "one\r\n\ntwo\n\rlast");
   WATTLE_EXPECT(r.status == 0 && strcmp(r.records, "test.txt\t\none\t3\n\t0\ntwo\t3\n\rlast\t5\n") == 0);
   r = wattle_test_map("lines", "stop\nnot read");
@@ -217,6 +235,15 @@ int main(void) {
 
   r = wattle_test_call("denied", "");
   WATTLE_EXPECT(r.status == 0 && strcmp(r.output, "1 capability_denied: the test does not grant it") == 0);
+  r = wattle_test_call("secret", "key");
+  WATTLE_EXPECT(r.status == 0 && strcmp(r.output, "0 capability_denied: the test does not grant it") == 0);
+  wattle_test_secrets = "{\"key\":\"hush\",\"empty\":\"\"}";
+  r = wattle_test_call("secret", "key");
+  WATTLE_EXPECT(r.status == 0 && strcmp(r.output, "1 : hush") == 0);
+  r = wattle_test_call("secret", "empty");
+  WATTLE_EXPECT(r.status == 0 && strcmp(r.output, "1 : ") == 0);
+  r = wattle_test_call("secret", "other");
+  WATTLE_EXPECT(r.status == 0 && strcmp(r.output, "0 unknown_secret: the test has no such secret") == 0);
   wattle_test_ask = granted;
   r = wattle_test_call("asks", "");
   WATTLE_EXPECT(r.status == 0 && strcmp(r.output, "EUR 418 short 1 12 1 3 old 1 4") == 0);

@@ -175,7 +175,9 @@ type CallStats struct {
 	// The largest size of the guest's memory.
 	PeakMemoryBytes uint64 `protobuf:"varint,2,opt,name=peak_memory_bytes,json=peakMemoryBytes,proto3" json:"peak_memory_bytes,omitempty"`
 	// What the call computed, in units of about one WebAssembly instruction.
-	Fuel          uint64 `protobuf:"varint,3,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	Fuel uint64 `protobuf:"varint,3,opt,name=fuel,proto3" json:"fuel,omitempty"`
+	// The log reached its limit, and lines were dropped.
+	LogDropped    bool `protobuf:"varint,4,opt,name=log_dropped,json=logDropped,proto3" json:"log_dropped,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,6 +233,13 @@ func (x *CallStats) GetFuel() uint64 {
 	return 0
 }
 
+func (x *CallStats) GetLogDropped() bool {
+	if x != nil {
+		return x.LogDropped
+	}
+	return false
+}
+
 var File_wattle_v1_invoke_proto protoreflect.FileDescriptor
 
 const file_wattle_v1_invoke_proto_rawDesc = "" +
@@ -246,11 +255,13 @@ const file_wattle_v1_invoke_proto_rawDesc = "" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12*\n" +
-	"\x05stats\x18\x04 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats\"\x82\x01\n" +
+	"\x05stats\x18\x04 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats\"\xa3\x01\n" +
 	"\tCallStats\x125\n" +
 	"\bduration\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12*\n" +
 	"\x11peak_memory_bytes\x18\x02 \x01(\x04R\x0fpeakMemoryBytes\x12\x12\n" +
-	"\x04fuel\x18\x03 \x01(\x04R\x04fuel2P\n" +
+	"\x04fuel\x18\x03 \x01(\x04R\x04fuel\x12\x1f\n" +
+	"\vlog_dropped\x18\x04 \x01(\bR\n" +
+	"logDropped2P\n" +
 	"\rInvokeService\x12?\n" +
 	"\x06Invoke\x12\x18.wattle.v1.InvokeRequest\x1a\x19.wattle.v1.InvokeResponse\"\x00B\x94\x01\n" +
 	"\rcom.wattle.v1B\vInvokeProtoP\x01Z1github.com/wattlehq/wattle/gen/wattle/v1;wattlev1\xa2\x02\x03WXX\xaa\x02\tWattle.V1\xca\x02\tWattle\\V1\xe2\x02\x15Wattle\\V1\\GPBMetadata\xea\x02\n" +

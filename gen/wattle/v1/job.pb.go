@@ -1370,8 +1370,10 @@ type CallUsage struct {
 	Duration        *durationpb.Duration   `protobuf:"bytes,1,opt,name=duration,proto3" json:"duration,omitempty"`
 	PeakMemoryBytes uint64                 `protobuf:"varint,2,opt,name=peak_memory_bytes,json=peakMemoryBytes,proto3" json:"peak_memory_bytes,omitempty"`
 	Fuel            uint64                 `protobuf:"varint,3,opt,name=fuel,proto3" json:"fuel,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The log reached its limit, and lines were dropped.
+	LogDropped    bool `protobuf:"varint,4,opt,name=log_dropped,json=logDropped,proto3" json:"log_dropped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CallUsage) Reset() {
@@ -1423,6 +1425,13 @@ func (x *CallUsage) GetFuel() uint64 {
 		return x.Fuel
 	}
 	return 0
+}
+
+func (x *CallUsage) GetLogDropped() bool {
+	if x != nil {
+		return x.LogDropped
+	}
+	return false
 }
 
 type SubmitJobRequest struct {
@@ -2582,11 +2591,13 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12*\n" +
 	"\x02at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12*\n" +
-	"\x05usage\x18\x05 \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\"\x82\x01\n" +
+	"\x05usage\x18\x05 \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\"\xa3\x01\n" +
 	"\tCallUsage\x125\n" +
 	"\bduration\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12*\n" +
 	"\x11peak_memory_bytes\x18\x02 \x01(\x04R\x0fpeakMemoryBytes\x12\x12\n" +
-	"\x04fuel\x18\x03 \x01(\x04R\x04fuel\"c\n" +
+	"\x04fuel\x18\x03 \x01(\x04R\x04fuel\x12\x1f\n" +
+	"\vlog_dropped\x18\x04 \x01(\bR\n" +
+	"logDropped\"c\n" +
 	"\x10SubmitJobRequest\x12&\n" +
 	"\x04spec\x18\x01 \x01(\v2\x12.wattle.v1.JobSpecR\x04spec\x12'\n" +
 	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"O\n" +

@@ -250,7 +250,9 @@ type Capabilities struct {
 	// The memory that all functions of the service share on a node.
 	Cache bool `protobuf:"varint,4,opt,name=cache,proto3" json:"cache,omitempty"`
 	// Folders they may read.
-	Files         []*FilesGrant `protobuf:"bytes,5,rep,name=files,proto3" json:"files,omitempty"`
+	Files []*FilesGrant `protobuf:"bytes,5,rep,name=files,proto3" json:"files,omitempty"`
+	// The names of the secrets that they may read.
+	Secrets       []string `protobuf:"bytes,6,rep,name=secrets,proto3" json:"secrets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -316,6 +318,13 @@ func (x *Capabilities) GetCache() bool {
 func (x *Capabilities) GetFiles() []*FilesGrant {
 	if x != nil {
 		return x.Files
+	}
+	return nil
+}
+
+func (x *Capabilities) GetSecrets() []string {
+	if x != nil {
+		return x.Secrets
 	}
 	return nil
 }
@@ -1711,13 +1720,14 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"\x04fuel\x18\x05 \x01(\x04R\x04fuel\x12\x1f\n" +
 	"\vstack_bytes\x18\x06 \x01(\x04R\n" +
 	"stackBytes\x12 \n" +
-	"\vconcurrency\x18\a \x01(\rR\vconcurrency\"\x89\x02\n" +
+	"\vconcurrency\x18\a \x01(\rR\vconcurrency\"\xa3\x02\n" +
 	"\fCapabilities\x12;\n" +
 	"\x06config\x18\x01 \x03(\v2#.wattle.v1.Capabilities.ConfigEntryR\x06config\x12(\n" +
 	"\x04http\x18\x02 \x03(\v2\x14.wattle.v1.HTTPGrantR\x04http\x12\x14\n" +
 	"\x05calls\x18\x03 \x03(\tR\x05calls\x12\x14\n" +
 	"\x05cache\x18\x04 \x01(\bR\x05cache\x12+\n" +
-	"\x05files\x18\x05 \x03(\v2\x15.wattle.v1.FilesGrantR\x05files\x1a9\n" +
+	"\x05files\x18\x05 \x03(\v2\x15.wattle.v1.FilesGrantR\x05files\x12\x18\n" +
+	"\asecrets\x18\x06 \x03(\tR\asecrets\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"S\n" +

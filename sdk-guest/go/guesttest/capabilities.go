@@ -10,6 +10,8 @@ import (
 // Capabilities are what a function may do in a test. What is nil is denied, as by a host.
 type Capabilities struct {
 	Config map[string]string
+	// Secrets are the values of secrets by name.
+	Secrets map[string]string
 	// HTTP answers requests; headers of the answer may be nil.
 	HTTP func(method, url string, headers map[string]string, body []byte) (status int, answer []byte, answerHeaders map[string]string)
 	// Call answers calls of other functions.
@@ -57,6 +59,14 @@ func (h *host) Ask(op uint32, b []byte) ([]byte, int64) {
 			return reply([]byte(v))
 		}
 		return refusal("unknown_setting", "there is no setting "+string(b))
+	case abi.OpSecret:
+		if c.Secrets == nil {
+			return denied("secrets")
+		}
+		if v, ok := c.Secrets[string(b)]; ok {
+			return reply([]byte(v))
+		}
+		return refusal("unknown_secret", "there is no secret "+string(b))
 	case abi.OpHTTP:
 		if c.HTTP == nil {
 			return denied("HTTP")

@@ -20,13 +20,14 @@ import (
 
 // Setup is what a function can learn about its call. The JSON names are those of the ABI.
 type Setup struct {
-	Service string            `json:"service"`
-	Version uint64            `json:"version"`
-	Job     string            `json:"job"`
-	Stage   string            `json:"stage"`
-	Task    uint32            `json:"task"`
-	Attempt uint32            `json:"attempt"`
-	Params  map[string]string `json:"params"`
+	Service     string            `json:"service"`
+	Version     uint64            `json:"version"`
+	Job         string            `json:"job"`
+	Stage       string            `json:"stage"`
+	Task        uint32            `json:"task"`
+	Attempt     uint32            `json:"attempt"`
+	Traceparent string            `json:"traceparent"`
+	Params      map[string]string `json:"params"`
 	// Capabilities are what the function may do beyond computing.
 	Capabilities Capabilities `json:"-"`
 }

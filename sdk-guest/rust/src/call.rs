@@ -131,6 +131,12 @@ impl Call {
         self.number("deadline_unix_ms")
     }
 
+    /// The call's W3C trace context. Pass it on as the header or field `traceparent` to what is called other than by the host; calls and
+    /// HTTP requests made through the host carry it already.
+    pub fn traceparent(&mut self) -> &str {
+        self.text("traceparent")
+    }
+
     /// A parameter of the job's stage.
     pub fn param(&mut self, name: &str) -> Option<&str> {
         self.context().get("params").get(name).as_str()
@@ -193,5 +199,23 @@ impl Output for &str {
 impl Output for Json {
     fn write_to(self, call: &mut Call) {
         call.write(self.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn knows_what_the_host_tells() {
+        fn told(call: &mut Call, _: Vec<u8>) -> Result<String> {
+            let (service, job, traceparent) = (call.service().to_string(), call.job().to_string(), call.traceparent().to_string());
+            Ok([&service, &job, &traceparent, call.param("field").unwrap_or("none")].join("|"))
+        }
+        assert_eq!(testing::call(told, "").unwrap(), b"test|||none");
+        testing::params(&[("field", "status")]);
+        testing::traceparent("00-a-b-01");
+        assert_eq!(testing::call(told, "").unwrap(), b"test||00-a-b-01|status");
     }
 }

@@ -1,4 +1,4 @@
-//! What functions ask the host for: settings, HTTP, other functions, memory that calls share.
+//! What functions ask the host for: settings, secrets, HTTP, other functions, memory that calls share.
 
 use crate::abi;
 use crate::call::{Call, Error, Result};
@@ -8,6 +8,7 @@ use crate::json::Json;
 const CLOCK: i32 = 3;
 const RANDOM: i32 = 4;
 const CONFIG: i32 = 5;
+const SECRET: i32 = 6;
 const HTTP: i32 = 7;
 const CALL: i32 = 8;
 const CACHE_GET: i32 = 9;
@@ -54,6 +55,12 @@ impl Call {
     /// A setting of the version (`wattle push --config`).
     pub fn config(&mut self, name: &str) -> Option<String> {
         ask(CONFIG, name.as_bytes()).ok().map(|v| String::from_utf8_lossy(&v).into_owned())
+    }
+
+    /// The value of a secret. The version needs a grant for it: `wattle push --allow-secret`. The error's [`reason`](Error::reason) is "capability_denied" where it has
+    /// none, and "unknown_secret" where there is no such secret.
+    pub fn secret(&mut self, name: &str) -> Result<Vec<u8>> {
+        ask(SECRET, name.as_bytes())
     }
 
     /// Makes an HTTP request. The version needs a grant for its host and method: `wattle push --allow-http`. Where it is refused, the
@@ -185,6 +192,18 @@ mod tests {
         let http = call.http(&Request::default()).map(|_| ()).unwrap_err();
         let cache = call.cache_put("k", b"v", 0).unwrap_err();
         Ok(format!("{:?} {} {}", call.config("x"), http.reason(), cache.reason()))
+    }
+
+    #[test]
+    fn secrets_are_granted_and_denied() {
+        fn secret(call: &mut Call, name: String) -> Result<Vec<u8>> {
+            call.secret(&name).or_else(|err| Ok(err.reason().into()))
+        }
+        assert_eq!(testing::call(secret, "key").unwrap(), b"capability_denied");
+        testing::grant_secrets(&[("key", "hush"), ("empty", "")]);
+        assert_eq!(testing::call(secret, "key").unwrap(), b"hush");
+        assert_eq!(testing::call(secret, "empty").unwrap(), b"");
+        assert_eq!(testing::call(secret, "other").unwrap(), b"unknown_secret");
     }
 
     #[test]

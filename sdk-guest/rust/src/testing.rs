@@ -42,13 +42,21 @@ type Grants = Box<dyn Fn(Ask) -> std::result::Result<Vec<u8>, Refusal>>;
 /// Key and value.
 pub type Record = (String, String);
 
+/// What lasts from run to run.
+#[derive(Default)]
+struct Setup {
+    params: Vec<(String, String)>,
+    traceparent: String,
+    secrets: Option<Vec<(String, String)>>,
+    cache: Option<Vec<(String, u64, Vec<u8>)>>,
+}
+
 #[derive(Default)]
 struct Host {
+    setup: Setup,
     input: Vec<u8>,
     stream: bool,
     kind: &'static str,
-    params: Vec<(String, String)>,
-    cache: Option<Vec<(String, u64, Vec<u8>)>>,
     output: Vec<u8>,
     error: Vec<u8>,
     batches: Vec<u8>,
@@ -65,9 +73,14 @@ pub fn grant(f: impl Fn(Ask) -> std::result::Result<Vec<u8>, Refusal> + 'static)
     GRANTS.with(|g| *g.borrow_mut() = Some(Box::new(f)));
 }
 
+/// Gives functions on this thread secrets, each a name and a value.
+pub fn grant_secrets(all: &[(&str, &str)]) {
+    HOST.with(|h| h.borrow_mut().setup.secrets = Some(owned(all)));
+}
+
 /// Gives functions on this thread a cache, which is empty. Entries do not end by themselves.
 pub fn grant_cache() {
-    HOST.with(|h| h.borrow_mut().cache = Some(Vec::new()));
+    HOST.with(|h| h.borrow_mut().setup.cache = Some(Vec::new()));
 }
 
 /// Writes JSON and what follows it.
@@ -80,7 +93,16 @@ pub fn headed(head: &Json, body: &[u8]) -> Vec<u8> {
 
 /// Sets the parameters that functions see on this thread.
 pub fn params(all: &[(&str, &str)]) {
-    HOST.with(|h| h.borrow_mut().params = all.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect());
+    HOST.with(|h| h.borrow_mut().setup.params = owned(all));
+}
+
+/// Sets the trace context that functions see on this thread.
+pub fn traceparent(text: &str) {
+    HOST.with(|h| h.borrow_mut().setup.traceparent = text.to_string());
+}
+
+fn owned(all: &[(&str, &str)]) -> Vec<(String, String)> {
+    all.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
 }
 
 /// Runs a function from input to output.
@@ -138,14 +160,14 @@ fn reduce_to_both<K: AsRef<str>, V: AsRef<str>>(
 fn with(kind: &'static str, input: Vec<u8>, f: impl FnOnce(&mut Call) -> Result<()>) -> std::result::Result<Host, Failure> {
     HOST.with(|h| {
         let mut h = h.borrow_mut();
-        let (params, cache) = (h.params.clone(), h.cache.take());
-        *h = Host { kind, input, stream: kind == "groups", params, cache, ..Host::default() };
+        let setup = std::mem::take(&mut h.setup);
+        *h = Host { setup, kind, input, stream: kind == "groups", ..Host::default() };
     });
     let status = run("test", f);
     let host = HOST.with(|h| {
         let mut h = h.borrow_mut();
-        let (params, cache) = (h.params.clone(), h.cache.take());
-        std::mem::replace(&mut *h, Host { params, cache, ..Host::default() })
+        let setup = std::mem::take(&mut h.setup);
+        std::mem::replace(&mut *h, Host { setup, ..Host::default() })
     });
     match status {
         0 => Ok(host),
@@ -218,6 +240,7 @@ pub(crate) mod host {
             1 => Ok(context()),
             3 => Ok(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64).to_le_bytes().to_vec()),
             4 => Ok(random(request)),
+            6 => secret(request),
             9 | 10 => cache(op, request),
             _ => granted(op, request),
         };
@@ -262,10 +285,21 @@ pub(crate) mod host {
         })
     }
 
+    fn secret(name: &[u8]) -> std::result::Result<Vec<u8>, Refusal> {
+        HOST.with(|h| {
+            let h = h.borrow();
+            let secrets = h.setup.secrets.as_ref().ok_or_else(denied)?;
+            match secrets.iter().find(|s| s.0.as_bytes() == name) {
+                Some(s) => Ok(s.1.clone().into_bytes()),
+                None => Err(Refusal { reason: "unknown_secret".into(), message: format!("there is no secret {}", String::from_utf8_lossy(name)) }),
+            }
+        })
+    }
+
     fn cache(op: i32, request: &[u8]) -> std::result::Result<Vec<u8>, Refusal> {
         HOST.with(|h| {
             let mut h = h.borrow_mut();
-            let entries = h.cache.as_mut().ok_or_else(denied)?;
+            let entries = h.setup.cache.as_mut().ok_or_else(denied)?;
             if op == 9 {
                 let found = entries.iter().find(|e| e.0.as_bytes() == request);
                 return Ok(found.map_or_else(|| vec![0; 8], |e| [&e.1.to_le_bytes()[..], &e.2].concat()));
@@ -289,10 +323,16 @@ pub(crate) mod host {
     fn context() -> Vec<u8> {
         HOST.with(|h| {
             let h = h.borrow();
-            let params = Json::Object(h.params.iter().map(|(k, v)| (k.clone(), Json::from(v.as_str()))).collect());
-            Json::object([("service", Json::from("test")), ("function", "test".into()), ("input", h.kind.into()), ("params", params)])
-                .to_string()
-                .into_bytes()
+            let params = Json::Object(h.setup.params.iter().map(|(k, v)| (k.clone(), Json::from(v.as_str()))).collect());
+            Json::object([
+                ("service", Json::from("test")),
+                ("function", "test".into()),
+                ("input", h.kind.into()),
+                ("traceparent", h.setup.traceparent.as_str().into()),
+                ("params", params),
+            ])
+            .to_string()
+            .into_bytes()
         })
     }
 }

@@ -3,6 +3,7 @@ import { deep, later } from "./lib/more.js";
 
 export const json = (input) => input.json();
 export const param = (input, ctx) => [ctx.params[input.text()], ctx.service, ctx.function, ctx.job, ctx.task, ctx.version];
+export const traceparent = (input, ctx) => ctx.traceparent;
 export const nothing = () => {};
 export const bytes = (input) => input.bytes().buffer;
 export const written = (input, ctx) => (ctx.write("a"), ctx.write(new Uint8Array([98])), "c");
@@ -40,6 +41,14 @@ export const recurse = () => recurse() + 1;
 export const loops = () => JSON.stringify(Array.from({ length: 100_000 }, (_, i) => ({ i }))).length;
 
 export const setting = (input, ctx) => [ctx.config(input.text())];
+export const secret = (input, ctx) => ctx.secret(input.text()).bytes();
+export const refusal = (input, ctx) => {
+  try {
+    ctx.secret(input.text());
+  } catch (err) {
+    return `${err.name} ${err.reason}: ${err.message}`;
+  }
+};
 export const fetched = (input, ctx) => {
   const res = ctx.http("https://example.com/x", { method: "POST", headers: { "x-a": "é" }, body: input.bytes(), timeout: 5 });
   return [res.status, res.headers, res.text()];

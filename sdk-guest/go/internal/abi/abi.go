@@ -20,6 +20,7 @@ type Host interface {
 // Operations of host_call.
 const (
 	OpConfig   = 5
+	OpSecret   = 6
 	OpHTTP     = 7
 	OpCall     = 8
 	OpCacheGet = 9

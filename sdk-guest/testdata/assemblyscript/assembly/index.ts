@@ -6,6 +6,8 @@ callJson("json", "", (c: Call, v: Json): Json => v);
 
 call("param", "", (c: Call, input: Uint8Array): Uint8Array => bytes(c.param(text(input)) + "|" + c.service + "|" + c.name + "|" + c.job));
 
+call("traceparent", "", (c: Call, input: Uint8Array): Uint8Array => bytes(c.traceparent));
+
 call("fail", "", (c: Call, input: Uint8Array): Uint8Array => c.fail("no luck: " + text(input)));
 
 call("throw", "", (c: Call, input: Uint8Array): Uint8Array => {
@@ -38,6 +40,11 @@ call("asks", "", (c: Call, input: Uint8Array): Uint8Array => {
     c.cachePut("k", bytes("x")).toString(),
   ];
   return bytes(all.join("|"));
+});
+
+call("secret", "", (c: Call, input: Uint8Array): Uint8Array => {
+  const value = c.secret(text(input));
+  return value ? value : c.fail(c.refusal + ": " + c.refusalMessage);
 });
 
 map("lines", "", (c: Call, parts: Parts, emit: Emit): void => {

@@ -20,6 +20,9 @@ test("what a call is told", () => {
   functions.params = { field: "stat\tus" };
   assert.equal(functions.call("param", "field").text, "stat\tus|test|param|");
   assert.equal(functions.call("param", "other").text, "|test|param|");
+  assert.equal(functions.call("traceparent").text, "");
+  functions.traceparent = "00-a-b-01";
+  assert.equal(functions.call("traceparent").text, "00-a-b-01");
 });
 
 test("failures", () => {
@@ -42,6 +45,16 @@ test("what is granted", () => {
   assert.equal(functions.call("asks", "x".repeat(300)).text, want);
   functions.grants.call = () => assert.fail("it failed");
   assert.match(functions.call("asks").text, /\|function_error\|/);
+});
+
+test("secrets", () => {
+  functions.grants = {};
+  assert.throws(() => functions.call("secret", "key"), { message: "capability_denied: the test grants no secrets" });
+  functions.grants = { secrets: { key: "hüsh", raw: new Uint8Array([0, 255]), empty: "" } };
+  assert.equal(functions.call("secret", "key").text, "hüsh");
+  assert.deepEqual(functions.call("secret", "raw").bytes, new Uint8Array([0, 255]));
+  assert.equal(functions.call("secret", "empty").text, "");
+  assert.throws(() => functions.call("secret", "other"), { message: "unknown_secret: there is no secret other" });
 });
 
 test("lines", () => {

@@ -20,6 +20,9 @@ for (const [where, functions] of [["natively", load(app)], ["in the engine", awa
     assert.equal((await functions.call("bytes", "")).bytes.length, 0);
     functions.params = { field: "stat\tus" };
     assert.deepEqual(await run("param", "field"), ["stat\tus", "test", "param", "", 0, 1]);
+    assert.equal(await text("traceparent"), "");
+    functions.traceparent = "00-a-b-01";
+    assert.equal(await text("traceparent"), "00-a-b-01");
   });
 
   test(`imports and promises ${where}`, async () => {
@@ -76,6 +79,16 @@ for (const [where, functions] of [["natively", load(app)], ["in the engine", awa
     await assert.rejects(() => text("called", "prices/fail"), { message: /^HostError: it failed\n/ });
     await assert.rejects(() => text("called", "prices"), { message: /names no function/ });
     assert.deepEqual(await run("cached", "value"), [null, true, false, true, "value", true, true]);
+  });
+
+  test(`secrets ${where}`, async () => {
+    functions.grants = {};
+    assert.equal(await text("refusal", "key"), "HostError capability_denied: the test grants no secrets");
+    functions.grants = { secrets: { key: "hüsh", raw: new Uint8Array([0, 255]), empty: "" } };
+    assert.equal(await text("secret", "key"), "hüsh");
+    assert.deepEqual((await functions.call("secret", "raw")).bytes, new Uint8Array([0, 255]));
+    assert.equal(await text("secret", "empty"), "");
+    assert.equal(await text("refusal", "other"), "HostError unknown_secret: there is no secret other");
   });
 
   test(`parts ${where}`, async () => {
