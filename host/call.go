@@ -40,12 +40,6 @@ type Call struct {
 	Capabilities Capabilities
 }
 
-// Mount is a folder of a guest's file system. The guest can read what FS answers; FS has to keep it inside.
-type Mount struct {
-	Path string // where the guest finds it, such as "/data"
-	FS   fs.FS
-}
-
 // Context is what a guest can learn about its call, beside its deadline and its trace, which come with the context.Context.
 type Context struct {
 	Service  string
@@ -99,6 +93,7 @@ type running struct {
 	stderr  printed
 	closed  uint8 // of the standard files, a bit each
 	files   bool  // there are others
+	opened  int   // of those
 
 	extism extism
 	wapc   wapc

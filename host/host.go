@@ -7,7 +7,8 @@
 // pages that the call wrote to.
 //
 // It does not know services, versions, jobs or storage: it takes bytes and readers, and answers *fault.Error where the
-// guest or the caller is to blame. A guest gets no files, no network and no environment.
+// guest or the caller is to blame. A guest gets no environment, and no files
+// and no network but what its Call brings.
 //
 // The caller must Release every Module it loads, must keep Config.CacheDir to itself (compiled code is read from there
 // and run), and must hand in callbacks that answer: a call that waits in one of them is not stopped by its time limit.

@@ -9,6 +9,7 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/experimental/sysfs"
 	"github.com/tetratelabs/wazero/sys"
 
 	"github.com/wattlehq/wattle/host/instrument"
@@ -55,7 +56,7 @@ func (p *wazeroProgram) instantiate(c *running, m *guestMemory, mounts []Mount) 
 	if len(mounts) > 0 {
 		files := wazero.NewFSConfig()
 		for _, m := range mounts {
-			files = files.WithFSMount(m.FS, m.Path)
+			files = files.(sysfs.FSConfig).WithSysFSMount(&guestFiles{Mount: m, call: c}, m.Path)
 		}
 		config = config.WithFSConfig(files)
 	}

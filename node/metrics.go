@@ -49,6 +49,7 @@ func newMetrics(n *Node) *metrics {
 	counter("wattle_shuffle_merges_total", "Merges of runs and of map outputs.", func() float64 { return float64(m.shuffle.Merges.Load()) })
 	counter("wattle_shuffle_records_total", "Records taken from guests.", func() float64 { return float64(m.shuffle.Records.Load()) })
 	gauge("wattle_slots_idle", "Warm instances that wait for a call.", func() float64 { return float64(n.host.Counters().Idle) })
+	counter("wattle_slots_retired_total", "Instances that could not be put back to their clean state and were closed.", func() float64 { return float64(n.host.Counters().Retired) })
 	gauge("wattle_guest_memory_bytes", "What guests are charged with of the node's memory.", func() float64 { return float64(n.host.Counters().Memory) })
 	gauge("wattle_guest_memory_limit_bytes", "What guests may be charged with.", func() float64 { return float64(n.cfg.GuestMemory) })
 	gauge("wattle_calls_running", "Calls that run in the host now, tasks included.", func() float64 { return float64(n.host.Counters().Running) })

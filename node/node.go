@@ -54,8 +54,8 @@ type Config struct {
 	Addr string
 	// Insecure allows to listen beyond loopback although nothing is authenticated.
 	Insecure bool
-	// AllowDirs are the directories whose files jobs may read.
-	AllowDirs []string
+	// AllowDirs are the directories whose files jobs may read. WriteDirs may be written to as well, by functions that were granted it.
+	AllowDirs, WriteDirs []string
 	// Origins and Hosts: see rpc.Config.
 	Origins, Hosts []string
 	// Slots is how many tasks run at once; the number of CPUs by default.
@@ -156,7 +156,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		}
 	}()
 	n.stopping, n.stop = context.WithCancel(context.WithoutCancel(ctx))
-	inputs, err := jobs.NewInputs(cfg.AllowDirs)
+	inputs, err := jobs.NewInputs(cfg.AllowDirs, cfg.WriteDirs)
 	if err != nil {
 		return nil, err
 	}

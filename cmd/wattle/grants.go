@@ -10,8 +10,8 @@ import (
 
 // grantFlags say what a version may do beyond computing.
 type grantFlags struct {
-	config, secrets, http, private, calls, files []string
-	cache                                        bool
+	config, secrets, http, private, calls, files, writes []string
+	cache                                                bool
 }
 
 func (g *grantFlags) register(f *pflag.FlagSet) {
@@ -21,6 +21,7 @@ func (g *grantFlags) register(f *pflag.FlagSet) {
 	f.StringArrayVar(&g.private, "allow-http-private", nil, "like --allow-http, at addresses that are not public, too; may be repeated")
 	f.StringArrayVar(&g.calls, "allow-call", nil, "a function the functions may call, SERVICE/FUNCTION or SERVICE/*; may be repeated")
 	f.StringArrayVar(&g.files, "allow-files", nil, "a folder of the node the functions may read, PATH=FOLDER, with the path they see; may be repeated")
+	f.StringArrayVar(&g.writes, "allow-files-write", nil, "like --allow-files, for reading and changing; may be repeated")
 	f.BoolVar(&g.cache, "allow-cache", false, "let the functions use the memory that the service shares on a node")
 }
 
@@ -47,12 +48,14 @@ func (g *grantFlags) capabilities() (*wattlev1.Capabilities, error) {
 			c.Http = append(c.Http, h)
 		}
 	}
-	for _, s := range g.files {
-		path, dir, ok := strings.Cut(s, "=")
-		if !ok {
-			return nil, usage("--allow-files %s: want PATH=FOLDER", s)
+	for i, list := range [][]string{g.files, g.writes} {
+		for _, s := range list {
+			path, dir, ok := strings.Cut(s, "=")
+			if !ok {
+				return nil, usage("%s %s: want PATH=FOLDER", []string{"--allow-files", "--allow-files-write"}[i], s)
+			}
+			c.Files = append(c.Files, &wattlev1.FilesGrant{Path: path, Dir: dir, Write: i == 1})
 		}
-		c.Files = append(c.Files, &wattlev1.FilesGrant{Path: path, Dir: dir})
 	}
 	if len(c.Config)+len(c.Http)+len(c.Calls)+len(c.Files)+len(c.Secrets) == 0 && !c.Cache {
 		return nil, nil

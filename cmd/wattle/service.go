@@ -142,7 +142,11 @@ func mayDo(c *wattlev1.Capabilities) (out []string) {
 		out = append(out, "use the memory the service shares on a node")
 	}
 	for _, f := range c.GetFiles() {
-		out = append(out, fmt.Sprintf("read %s as %s", f.Dir, f.Path))
+		verb := "read"
+		if f.Write {
+			verb = "read and change"
+		}
+		out = append(out, fmt.Sprintf("%s %s as %s", verb, f.Dir, f.Path))
 	}
 	return out
 }

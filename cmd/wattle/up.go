@@ -64,6 +64,7 @@ func (a *app) up() *cobra.Command {
 	f.StringVar(&cfg.SecretKey, "secret-key", "", "file with the keys that encrypt secrets, one on a line, the first for new ones (default DATA/secret.key, made when needed)")
 	f.BoolVar(&cfg.Insecure, "insecure", false, "listen beyond loopback although nothing is authenticated yet")
 	f.StringArrayVar(&cfg.AllowDirs, "allow-dir", nil, "a directory whose files jobs may read; may be repeated")
+	f.StringArrayVar(&cfg.WriteDirs, "allow-write-dir", nil, "a directory that functions may be allowed to change as well; may be repeated")
 	f.StringArrayVar(&cfg.Origins, "allow-origin", nil, "a web page's origin that may call the node; may be repeated")
 	f.StringArrayVar(&cfg.Hosts, "allow-host", nil, "a further host name under which clients call the node; may be repeated")
 	f.IntVar(&cfg.Slots, "slots", 0, "tasks that run at once (default the number of CPUs)")

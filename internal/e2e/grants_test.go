@@ -42,7 +42,8 @@ func TestCapabilities(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(folder, "text"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	both(t, node.Config{AllowDirs: []string{folder}}, func(t *testing.T, n *target) {
+	writable := t.TempDir()
+	both(t, node.Config{AllowDirs: []string{folder}, WriteDirs: []string{writable}}, func(t *testing.T, n *target) {
 		n.pushFixture("echo")
 		n.push("bare", testdata.Wasm("hostcall"), client.PushOptions{})
 		file := filepath.Join(t.TempDir(), "m.wasm")
@@ -50,7 +51,10 @@ func TestCapabilities(t *testing.T) {
 			t.Fatal(err)
 		}
 		n.must("push", file, "--service", "able", "--config", "colour=blue", "--allow-http-private", strings.TrimPrefix(web.URL, "http://"),
-			"--allow-call", "echo/*", "--allow-call", "able/ask", "--allow-cache", "--allow-files", "/data="+folder)
+			"--allow-call", "echo/*", "--allow-call", "able/ask", "--allow-cache", "--allow-files", "/data="+folder, "--allow-files", "/more="+writable, "--allow-files-write", "/out="+writable)
+		if out, _, _ := n.wattle("", "service", "get", "able"); !strings.Contains(out, "read and change "+writable+" as /out") {
+			t.Errorf("service get says nothing of the folder it may change: %s", out)
+		}
 		fetch := withHead(`{"url":"`+web.URL+`/one"}`, "")
 		invoke := withHead(`{"service":"echo","function":"echo"}`, "hello")
 		put := withHead(`{"key":"k"}`, "v")
@@ -75,6 +79,8 @@ func TestCapabilities(t *testing.T) {
 		for _, bad := range []*wattlev1.Capabilities{
 			{Http: []*wattlev1.HTTPGrant{{Host: "http://x"}}},
 			{Files: []*wattlev1.FilesGrant{{Path: "/etc", Dir: "/etc"}}},
+			{Files: []*wattlev1.FilesGrant{{Path: "/data", Dir: folder, Write: true}}},
+			{Secrets: []string{"a b"}},
 		} {
 			_, _, err := n.Push(t.Context(), "bad", testdata.Wasm("hostcall"), client.PushOptions{Capabilities: bad})
 			if code := connect.CodeOf(err); code != connect.CodeInvalidArgument && code != connect.CodePermissionDenied || client.Hint(err) == "" {

@@ -189,6 +189,10 @@ func upArgs(cfg node.Config) []string {
 	for _, d := range cfg.AllowDirs {
 		add("allow-dir", d, true)
 	}
+	for _, d := range cfg.WriteDirs {
+		add("allow-write-dir", d, true)
+	}
+	add("guest-memory", cfg.GuestMemory, cfg.GuestMemory > 0)
 	for _, o := range cfg.Origins {
 		add("allow-origin", o, true)
 	}

@@ -111,7 +111,7 @@ func Mounts(c *wattlev1.Capabilities) (mounts []host.Mount, close func(), err er
 	var roots []*os.Root
 	close = func() {
 		for _, r := range roots {
-			_ = r.Close() // it was only read
+			_ = r.Close() // it is a folder
 		}
 	}
 	for _, f := range c.GetFiles() {
@@ -122,13 +122,13 @@ func Mounts(c *wattlev1.Capabilities) (mounts []host.Mount, close func(), err er
 				Hint("make it on this node, or publish a version without it")
 		}
 		roots = append(roots, r)
-		mounts = append(mounts, host.Mount{Path: f.Path, FS: r.FS()})
+		mounts = append(mounts, host.Mount{Path: f.Path, Root: r, Write: f.Write})
 	}
 	return mounts, close, nil
 }
 
-// Check tells what is wrong with capabilities that somebody asks for. allows tells whether a folder may be read.
-func Check(c *wattlev1.Capabilities, allows func(dir string) error) error {
+// Check tells what is wrong with capabilities that somebody asks for. allows tells whether a folder may be read, or written to.
+func Check(c *wattlev1.Capabilities, allows func(dir string, write bool) error) error {
 	bad := func(format string, args ...any) error {
 		return fault.New(fault.Invalid, "bad_capabilities", format, args...).Hint("see docs/capabilities.md")
 	}
@@ -166,7 +166,7 @@ func Check(c *wattlev1.Capabilities, allows func(dir string) error) error {
 		if !strings.HasPrefix(f.Path, "/") || !fs.ValidPath(f.Path[1:]) {
 			return bad("files %q: want an absolute path without . and .., such as /data", f.Path)
 		}
-		if err := allows(f.Dir); err != nil {
+		if err := allows(f.Dir, f.Write); err != nil {
 			return err
 		}
 	}

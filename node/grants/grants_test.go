@@ -192,7 +192,7 @@ func TestCheckAndMounts(t *testing.T) {
 	if err := os.Symlink("/etc", filepath.Join(dir, "out")); err != nil {
 		t.Fatal(err)
 	}
-	yes := func(string) error { return nil }
+	yes := func(string, bool) error { return nil }
 	for _, c := range []*wattlev1.Capabilities{
 		{Config: map[string]string{"": "x"}},
 		{Config: map[string]string{"k": strings.Repeat("x", maxConfig)}},
@@ -215,12 +215,12 @@ func TestCheckAndMounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeAll()
-	if f, err := mounts[0].FS.Open("f"); err != nil {
+	if f, err := mounts[0].Root.Open("f"); err != nil {
 		t.Error(err)
 	} else {
 		f.Close()
 	}
-	if _, err := mounts[0].FS.Open("out/passwd"); err == nil {
+	if _, err := mounts[0].Root.Open("out/passwd"); err == nil {
 		t.Error("a link leads out of the folder")
 	}
 	c.Files[0].Dir = filepath.Join(dir, "none")

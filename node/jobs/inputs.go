@@ -22,30 +22,46 @@ import (
 // Inputs reads the files that jobs may read: what lies below the allowed directories once links are resolved. It implements
 // dag.Files and may be used concurrently.
 type Inputs struct {
-	allowed []string // absolute, links resolved
+	allowed  []string // absolute, links resolved
+	writable []string // for what may be granted to functions
 }
 
-// NewInputs returns an Inputs over some directories, which must exist.
-func NewInputs(dirs []string) (*Inputs, error) {
+// NewInputs returns an Inputs over directories that may be read, and some that may be written to as well. They must exist.
+func NewInputs(dirs, writable []string) (_ *Inputs, err error) {
 	in := &Inputs{}
-	for _, d := range dirs {
-		real, err := resolve(d)
-		if err != nil {
-			return nil, fault.New(fault.Invalid, "bad_allow_dir", "--allow-dir %s: %w", d, err).Hint("give a directory that exists")
-		}
-		if st, err := os.Stat(real); err != nil || !st.IsDir() {
-			return nil, fault.New(fault.Invalid, "bad_allow_dir", "--allow-dir %s is not a directory", d).Hint("give the directory it is in")
-		}
-		in.allowed = append(in.allowed, real)
+	if in.writable, err = existing("--allow-write-dir", writable); err != nil {
+		return nil, err
 	}
+	if in.allowed, err = existing("--allow-dir", dirs); err != nil {
+		return nil, err
+	}
+	in.allowed = append(in.allowed, in.writable...)
 	return in, nil
 }
 
-// CheckDir tells whether functions may be granted a folder.
-func (in *Inputs) CheckDir(dir string) error {
+func existing(flag string, dirs []string) (out []string, err error) {
+	for _, d := range dirs {
+		real, err := resolve(d)
+		if err != nil {
+			return nil, fault.New(fault.Invalid, "bad_allow_dir", "%s %s: %w", flag, d, err).Hint("give a directory that exists")
+		}
+		if st, err := os.Stat(real); err != nil || !st.IsDir() {
+			return nil, fault.New(fault.Invalid, "bad_allow_dir", "%s %s is not a directory", flag, d).Hint("give the directory it is in")
+		}
+		out = append(out, real)
+	}
+	return out, nil
+}
+
+// CheckDir tells whether functions may be granted a folder, to read or also to write.
+func (in *Inputs) CheckDir(dir string, write bool) error {
 	real, err := resolve(dir)
 	if err != nil || !filepath.IsAbs(dir) {
 		return fault.New(fault.Invalid, "bad_capabilities", "files: %q is no folder on this node", dir).Hint("give the absolute path of a folder that exists")
+	}
+	if write && !below(in.writable, real) {
+		return fault.New(fault.Denied, "forbidden_dir", "files: this node does not let functions write to %s", dir).
+			Hint("start it with --allow-write-dir for a directory around it")
 	}
 	if !in.allows(real) {
 		return fault.New(fault.Denied, "forbidden_dir", "files: this node does not let functions read %s", dir).
@@ -62,8 +78,10 @@ func resolve(path string) (string, error) {
 	return filepath.EvalSymlinks(abs)
 }
 
-func (in *Inputs) allows(real string) bool {
-	for _, a := range in.allowed {
+func (in *Inputs) allows(real string) bool { return below(in.allowed, real) }
+
+func below(dirs []string, real string) bool {
+	for _, a := range dirs {
 		if real == a || strings.HasPrefix(real, strings.TrimSuffix(a, string(filepath.Separator))+string(filepath.Separator)) {
 			return true
 		}

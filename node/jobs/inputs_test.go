@@ -107,7 +107,7 @@ func TestPartsMakeUpFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		in, err := NewInputs([]string{dir})
+		in, err := NewInputs([]string{dir}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -396,8 +396,10 @@ type FilesGrant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the functions find it, such as "/data".
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// A folder on the node, below one that the node was started with --allow-dir.
-	Dir           string `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
+	// A folder on the node, below one that the node was started with --allow-dir, or --allow-write-dir.
+	Dir string `protobuf:"bytes,2,opt,name=dir,proto3" json:"dir,omitempty"`
+	// The functions may change what is there.
+	Write         bool `protobuf:"varint,3,opt,name=write,proto3" json:"write,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -444,6 +446,13 @@ func (x *FilesGrant) GetDir() string {
 		return x.Dir
 	}
 	return ""
+}
+
+func (x *FilesGrant) GetWrite() bool {
+	if x != nil {
+		return x.Write
+	}
+	return false
 }
 
 type Version struct {
@@ -1734,11 +1743,12 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"\tHTTPGrant\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
 	"\amethods\x18\x02 \x03(\tR\amethods\x12\x18\n" +
-	"\aprivate\x18\x03 \x01(\bR\aprivate\"2\n" +
+	"\aprivate\x18\x03 \x01(\bR\aprivate\"H\n" +
 	"\n" +
 	"FilesGrant\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
-	"\x03dir\x18\x02 \x01(\tR\x03dir\"\xaf\x04\n" +
+	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x14\n" +
+	"\x05write\x18\x03 \x01(\bR\x05write\"\xaf\x04\n" +
 	"\aVersion\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x16\n" +
