@@ -31,7 +31,7 @@ func FuzzRewrite(f *testing.F) {
 		f.Add(testdata.Wasm(name))
 	}
 	for seed := range uint64(4) {
-		wasm, _ := generate(randomBytes(seed))
+		wasm := generate(randomBytes(seed)).wasm
 		f.Add(wasm)
 	}
 	for _, s := range handmade {

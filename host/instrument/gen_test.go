@@ -55,7 +55,9 @@ type generator struct {
 	globals []valueType
 	entries int // of the table
 	passive int // data segments
-	body    *body
+	// exceptions are thrown and caught in some modules only: see world.
+	exceptions bool
+	body       *body
 }
 
 // Globals that every module has. They are followed by random ones.
@@ -102,9 +104,16 @@ func section(b []byte, id byte, content []byte) []byte {
 	return append(u32(append(b, id), len(content)), content...)
 }
 
-// generate answers a module and the number of its exported functions, f0 and so on.
-func generate(choices []byte) (wasm []byte, signatures []signature) {
+// generated is a module with functions exported as f0 and so on.
+type generated struct {
+	wasm       []byte
+	signatures []signature
+	exceptions bool
+}
+
+func generate(choices []byte) *generated {
 	g := &generator{source: &source{choices}}
+	g.exceptions = g.chance(4)
 	g.types = []signature{{[]valueType{i32, i64}, []valueType{i32}}, {[]valueType{f64, f32}, nil}, {nil, nil}, {[]valueType{i32}, nil}}
 	for range 1 + g.below(4) {
 		g.types = append(g.types, signature{g.someTypes(3), g.someTypes(3)})
@@ -128,7 +137,7 @@ func generate(choices []byte) (wasm []byte, signatures []signature) {
 		g.funcs = append(g.funcs, 2)
 	}
 	code := g.codeSection() // adds types of blocks
-	wasm = append(wasm, "\x00asm\x01\x00\x00\x00"...)
+	wasm := append([]byte(nil), "\x00asm\x01\x00\x00\x00"...)
 	wasm = section(wasm, 1, g.typeSection())
 	if g.imports > 0 {
 		wasm = section(wasm, 2, g.importSection())
@@ -146,10 +155,11 @@ func generate(choices []byte) (wasm []byte, signatures []signature) {
 	wasm = section(wasm, 12, u32(nil, g.passive+1))
 	wasm = section(wasm, 10, code)
 	wasm = section(wasm, 11, g.dataSection())
+	out := &generated{wasm: wasm, exceptions: g.exceptions}
 	for _, t := range g.funcs[g.imports:] {
-		signatures = append(signatures, g.types[t])
+		out.signatures = append(out.signatures, g.types[t])
 	}
-	return wasm, signatures
+	return out
 }
 
 func (g *generator) someType() valueType { return numbers[g.below(len(numbers))] }

@@ -154,7 +154,9 @@ func (g *generator) instruction() bool {
 	case 23:
 		g.various()
 	case 24:
-		g.try()
+		if g.exceptions {
+			g.try()
+		}
 	case 25:
 		return g.tail()
 	}
@@ -190,7 +192,7 @@ func (g *generator) blockOf(op byte, types *[]valueType, all bool) {
 // tail ends the function with a call of one that answers the same, or with an exception.
 func (g *generator) tail() bool {
 	b := g.body
-	if g.chance(3) {
+	if g.exceptions && g.chance(3) {
 		g.want([]valueType{i32})
 		g.op(0x08, 0)
 		b.stack = b.stack[:g.base()]
