@@ -79,6 +79,7 @@ soak: ## a million calls over a hundred modules: nothing may be left behind
 .PHONY: slotcheck
 slotcheck: ## compare memory, globals, tables and files with the snapshot after every call
 	$(GO) test -tags slotcheck -count=1 ./host
+	cd bench && $(GO) test -tags slotcheck -count=1 ./...
 
 .PHONY: sdks
 sdks: ## every language from "wattle new" to a job (installs what is missing)
