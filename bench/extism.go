@@ -33,8 +33,9 @@ func (s *sandbox) extism(ctx context.Context) error {
 			return err
 		}
 		defer m.Release()
+		what := &host.Call{Function: c.function, Input: host.BytesInput([]byte(c.in)), Output: io.Discard}
 		ours := func() error {
-			_, err := m.Call(ctx, &host.Call{Function: c.function, Input: host.BytesInput([]byte(c.in)), Output: io.Discard})
+			_, err := m.Call(ctx, what)
 			return err
 		}
 		manifest := extism.Manifest{Wasm: []extism.Wasm{extism.WasmFile{Path: file}}}

@@ -145,8 +145,9 @@ func (s *sandbox) calls(ctx context.Context, lang string, wasm []byte) error {
 		in             []byte
 	}{{"nothing", "noop", nil}, {"echo of 1 KiB", "echo", make([]byte, 1024)}, {"SHA-256 of 1 KiB", "hash", make([]byte, 1024)}} {
 		name := lang + ", " + c.name
+		what := &host.Call{Function: c.function, Input: host.BytesInput(c.in), Output: io.Discard}
 		call := func() error {
-			_, err := m.Call(ctx, &host.Call{Function: c.function, Input: host.BytesInput(c.in), Output: io.Discard})
+			_, err := m.Call(ctx, what)
 			return err
 		}
 		warm, err := p.warm(ctx, c.function, c.in)

@@ -11,7 +11,7 @@ import (
 	"github.com/wattlehq/wattle/internal/trace"
 )
 
-// Call says what to run and with what.
+// Call says what to run and with what. It is not changed, and may be used again, also at the same time where its callbacks may.
 type Call struct {
 	Function string
 	// Input is what the guest reads; nil is empty.
