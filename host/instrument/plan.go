@@ -200,12 +200,17 @@ func (p *planner) check() {
 	case p.dead:
 	case p.way.bare > p.tuning.entry:
 		p.checkArm()
-	case p.way.checked <= p.tuning.stretch:
-	case p.checkAside() || p.checkRecent():
-	default:
-		p.open(armFixed)
-		p.arms[p.arm].check = true
-		p.wasChecked(0)
+	case p.way.checked > p.tuning.stretch:
+		bare := p.way.bare
+		if !p.checkAside() && !p.checkRecent() {
+			p.open(armFixed)
+			p.arms[p.arm].check = true
+			p.wasChecked(0)
+		}
+		if p.learn {
+			// There may be no check here once more is known of what is called: what callers learn must not count on it.
+			p.way.bare = max(p.way.bare, bare)
+		}
 	}
 }
 
