@@ -89,9 +89,7 @@ func (b *budget) enter(ctx context.Context, until time.Time, n uint64, nested bo
 		return b.exhausted(n)
 	}
 	if n > b.limit {
-		return fault.New(fault.Exhausted, "node_memory", "the node has no %d bytes of memory for the function: all its guests together get %d", n, b.limit).
-			With("limit", "guest_memory").With("value", b.limit).
-			Hint("give the node more with --guest-memory, or build the module with less memory")
+		return b.exhausted(n)
 	}
 	b.mu.Lock()
 	if b.queue.Len() >= maxWaiting {
@@ -137,7 +135,13 @@ func (h *Host) Reserve(bytes uint64) error {
 // Release gives back what was reserved.
 func (h *Host) Release(bytes uint64) { h.budget.give(bytes) }
 
+// exhausted is for n bytes that are not left, or that are more than there are for all guests together: waiting does not help then.
 func (b *budget) exhausted(n uint64) *fault.Error {
+	if n > b.limit {
+		return fault.New(fault.Limit, "node_memory", "the node has no %d bytes of memory for the function: all its guests together get %d", n, b.limit).
+			With("limit", "guest_memory").With("value", b.limit).
+			Hint("give the node more with --guest-memory, or let the function need less")
+	}
 	return fault.New(fault.Exhausted, "node_memory", "the node has no %d bytes of memory for the function: its guests use %d of %d", n, b.used.Load(), b.limit).
 		With("limit", "guest_memory").With("value", b.limit).
 		Hint("try again when less is running on the node, or give it more with --guest-memory")

@@ -61,8 +61,15 @@ type Invocation struct {
 // maxPayload bounds what goes over in one host_call, either way.
 const maxPayload = 16 << 20
 
-// maxRandom bounds one helping of random bytes.
-const maxRandom = 64 << 10
+// maxTTL bounds how long a cache entry stays, in milliseconds: a hundred years.
+const maxTTL = 100 * 365 * 24 * 3600 * 1000
+
+const (
+	// maxRandom bounds one helping of random bytes.
+	maxRandom = 64 << 10
+	// randomPrice is what one of them costs.
+	randomPrice = 10
+)
 
 // The operations of host_call. 16 and more are for kv, topics, files and jobs.
 const (
@@ -90,10 +97,11 @@ var operations = map[uint32]func(c *running, request []byte) ([]byte, error){
 	opClock: func(_ *running, _ []byte) ([]byte, error) {
 		return binary.LittleEndian.AppendUint64(nil, uint64(time.Now().UnixNano())), nil
 	},
-	opRandom: func(_ *running, b []byte) ([]byte, error) {
+	opRandom: func(c *running, b []byte) ([]byte, error) {
 		if len(b) != 4 || binary.LittleEndian.Uint32(b) > maxRandom {
 			return nil, badRequest("random", "want a little-endian number of 4 bytes up to %d", maxRandom)
 		}
+		c.charge(randomPrice * int(binary.LittleEndian.Uint32(b)))
 		out := make([]byte, binary.LittleEndian.Uint32(b))
 		rand.Read(out) // it never fails
 		return out, nil
@@ -142,7 +150,7 @@ var operations = map[uint32]func(c *running, request []byte) ([]byte, error){
 		if err != nil {
 			return nil, err
 		}
-		version, swapped, err := c.may("cache").CachePut(r.Key, value, time.Duration(r.TTL)*time.Millisecond, r.Expect)
+		version, swapped, err := c.may("cache").CachePut(r.Key, value, time.Duration(min(max(r.TTL, -1), maxTTL))*time.Millisecond, r.Expect)
 		reply := binary.LittleEndian.AppendUint64(nil, version)
 		if swapped {
 			return append(reply, 1), err
@@ -162,6 +170,7 @@ func hostCall(c *running, s []uint64) {
 		return
 	}
 	if op == opFunction { // asked for by every call of some guests
+		c.charge(50)
 		c.name = append(c.name[:0], c.function...)
 		c.reply = c.name
 		s[0] = uint64(len(c.reply))
@@ -169,6 +178,7 @@ func hostCall(c *running, s []uint64) {
 	}
 	do := operations[op]
 	if do == nil {
+		c.charge(100)
 		s[0] = api.EncodeI64(-1)
 		return
 	}

@@ -50,6 +50,8 @@ type Info struct {
 	ABI string
 	// Functions are sorted by name.
 	Functions []Function
+	// Memory is what a call needs at least, in bytes: what the module's memory has when it begins.
+	Memory uint64
 	// Fresh says why each call gets an instance of its own; empty where calls share instances that are put back to
 	// a snapshot in between.
 	Fresh string
@@ -164,7 +166,8 @@ func (h *Host) describe(ctx context.Context, e *entry, s *slot, limits Limits) e
 		var logged []string
 		call := &Call{Function: "wattle_describe", Output: &out, Log: func(_ Level, line string) { logged = append(logged, line) }}
 		if _, err := s.run(ctx, call, limits, "wattle_describe"); err != nil {
-			f := badDescription("wattle_describe failed: %w", err)
+			f := fault.New(fault.Invalid, "bad_description", "the module failed while it was asked for its functions: %w", err).
+				Hint("mend what failed, build it again, and publish that")
 			f.Cause = err
 			return f.With("log", strings.Join(logged, "\n"))
 		}

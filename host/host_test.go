@@ -183,7 +183,7 @@ func TestLimits(t *testing.T) {
 	_, _, err = call(t, "echo", "echo", Call{Limits: Limits{Memory: 1}})
 	wantFault(t, err, fault.Limit, "memory_limit", "starts with 131072 bytes")
 	_, err = newHost(t, Config{}).Inspect(t.Context(), testdata.Wasm("huge-min-memory"))
-	wantFault(t, err, fault.Exhausted, "node_memory", "429")
+	wantFault(t, err, fault.Limit, "node_memory", "429")
 
 	out, stats, err := call(t, "flood", "flood", Call{Limits: Limits{Output: 100_000}})
 	wantFault(t, err, fault.Limit, "output_limit", "100000")

@@ -119,6 +119,16 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 }
 
+// Whatever limit of the call stack is asked for, the one that is reached is named.
+func TestStackLimits(t *testing.T) {
+	t.Parallel()
+	m := load(t, strict(t, Config{}), testdata.Wasm("hostile"))
+	for asked, named := range map[uint64]string{1: "1 bytes", 1 << 20: "1048576", 1 << 40: "41943040"} {
+		_, err := m.Call(t.Context(), &Call{Function: "recurse", Limits: Limits{Stack: asked}})
+		wantFault(t, err, fault.Limit, "stack_limit", named)
+	}
+}
+
 // A slot whose calls have long needed no further page is not looked through: a call that then writes somewhere else must not be missed.
 func TestPagesOfSettledSlots(t *testing.T) {
 	t.Parallel()
@@ -266,7 +276,7 @@ func TestMemoryBudget(t *testing.T) {
 	}
 	wg.Wait()
 	_, err := hostile.Call(t.Context(), &Call{Function: "membomb"})
-	f := wantFault(t, err, fault.Exhausted, "node_memory", "of 4194304")
+	f := wantFault(t, err, fault.Limit, "node_memory", "get 4194304")
 	if f.Help == "" {
 		t.Error("no help")
 	}

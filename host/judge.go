@@ -53,6 +53,8 @@ func (c *running) judge(r ran) error {
 		return fault.New(fault.Guest, "function_error", "%s", or(c.words.words(), fmt.Sprintf("exit status %d", r.status))).With("exit_status", r.status)
 	case r.exited:
 		return trap("exit status %d%s", r.status, prefixed(": ", c.words.words()))
+	case r.err != nil && strings.Contains(r.err.Error(), "stack overflow"):
+		return stackFault(c.limits.Stack)
 	case r.err != nil:
 		return c.crashed(r.err)
 	}
@@ -79,9 +81,6 @@ func (c *running) crashed(err error) error {
 	if isGo := runtime.Error(nil); errors.As(err, &isGo) {
 		// A function of WASI got arguments that its author did not think of.
 		text = "bad arguments for a host function: " + text
-	}
-	if strings.HasSuffix(text, "stack overflow") {
-		text = "call stack exhausted"
 	}
 	f := trap("%s%s", text, prefixed(": ", or(c.said(), c.words.words())))
 	if stack = strings.TrimSpace(stack); stack != "" {

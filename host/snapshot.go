@@ -19,6 +19,7 @@ func (h *Host) prepare(ctx context.Context, e *entry) error {
 	if err = s.initialize(ctx, &Call{Function: "_initialize"}, limits); err == nil {
 		err = h.describe(ctx, e, s, limits)
 	}
+	e.info.Memory = e.reach()
 	if err != nil || e.info.Fresh != "" {
 		s.close()
 		e.point()
@@ -29,6 +30,7 @@ func (h *Host) prepare(ctx context.Context, e *entry) error {
 		s.close()
 		return err
 	}
+	e.info.Memory = e.reach()
 	h.putBack(s)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"reflect"
+	"runtime"
 	"slices"
 
 	"github.com/samber/lo"
@@ -55,12 +56,17 @@ func instantiateWASI(ctx context.Context, rt wazero.Runtime) error {
 	export("random_get", []api.ValueType{i32, i32}, []api.ValueType{i32}, func(c *running, _ api.Module, s []uint64) {
 		b := c.view("random_get", s[0], s[1])
 		for part := range slices.Chunk(b, maxRandom) {
-			c.charge(200 + len(part))
+			c.charge(200 + randomPrice*len(part))
 			rand.Read(part) // it never fails
 			if c.instance.fuel() < 0 {
 				c.slice()
 			}
 		}
+		s[0] = wasiSuccess
+	})
+	export("sched_yield", nil, []api.ValueType{i32}, func(c *running, _ api.Module, s []uint64) {
+		c.charge(1000)
+		runtime.Gosched()
 		s[0] = wasiSuccess
 	})
 	export("fd_renumber", []api.ValueType{i32, i32}, []api.ValueType{i32}, func(c *running, m api.Module, s []uint64) {

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 
@@ -45,7 +44,6 @@ func newWazero(ctx context.Context, cacheDir string, workers int) (engine, error
 		WithStartFunctions().
 		WithSysWalltime().
 		WithSysNanotime().
-		WithOsyield(runtime.Gosched).
 		WithRandSource(rand.Reader)
 	for _, start := range []func(context.Context, wazero.Runtime) error{instantiateWASI, instantiateABI, instantiateExtism, instantiateWapc, instantiateHooks} {
 		if err := start(ctx, e.rt); err != nil {

@@ -121,6 +121,19 @@ func (c *Config) defaults() {
 	}
 }
 
+// check refuses what no default stands in for.
+func (c *Config) check() error {
+	for name, v := range map[string]int64{
+		"--slots": int64(c.Slots), "--shuffle-memory": c.ShuffleBytes,
+		"--collect-interval": int64(c.CollectInterval), "--pin-ttl": int64(c.PinTTL), "--retention": int64(c.Retention),
+	} {
+		if v < 0 {
+			return fault.New(fault.Invalid, "bad_config", "%s is negative", name).Hint("leave it out for the default")
+		}
+	}
+	return nil
+}
+
 // Node is one process of the cluster.
 type Node struct {
 	cfg       Config
@@ -148,6 +161,9 @@ type Node struct {
 
 // New opens the data directory and the port and makes every part. It starts nothing. Errors say what to do.
 func New(ctx context.Context, cfg Config) (_ *Node, err error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
 	cfg.defaults()
 	n := &Node{cfg: cfg, startedAt: time.Now(), ready: make(chan struct{}), caughtUp: make(chan struct{})}
 	defer func() {
@@ -201,9 +217,9 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.secrets = &secrets.Secrets{Shards: n.engine, View: secret.NewView(), Keys: keys}
-	granted := &grants.Grants{Cache: grants.NewCache(sharedMemory, time.Now), Secrets: n.secrets.Value}
+	granted := &grants.Grants{Cache: grants.NewCache(sharedMemory, time.Now), Secrets: n.secrets.Value, Folder: inputs.Folder}
 	svc := &services.Services{
-		Grants: granted, Inputs: inputs,
+		Grants: granted,
 		Shards: n.engine, View: n.view, Host: n.host, Blobs: n.blobs, MaxModule: maxModule, Observe: n.metrics.observe,
 	}
 	granted.Invoke = svc.InvokeFor
@@ -213,7 +229,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,
 	})
 	handler, err := rpc.Handler(rpc.Config{
-		Stopping: n.stopping, Services: svc, Jobs: n.jobs, Secrets: n.secrets, Node: info{n}, Metrics: n.metrics.handler(), Ready: n.isReady.Load, Hosts: cfg.Hosts, Origins: cfg.Origins,
+		Stopping: n.stopping, Services: svc, Jobs: n.jobs, Secrets: n.secrets, Node: info{n}, Memory: n.host, Metrics: n.metrics.handler(), Ready: n.isReady.Load, Hosts: cfg.Hosts, Origins: cfg.Origins,
 	})
 	if err != nil {
 		return nil, err

@@ -119,7 +119,11 @@ func collect(dir, name string, sources map[string]string) error {
 	}
 	sources[name] = string(b)
 	for _, m := range imports.FindAllStringSubmatch(string(b), -1) {
-		if err := collect(dir, path.Join(path.Dir(name), m[1]), sources); err != nil {
+		next := path.Join(path.Dir(name), m[1])
+		if !filepath.IsLocal(filepath.FromSlash(next)) {
+			continue // outside of the project: the program says so when it is started
+		}
+		if err := collect(dir, next, sources); err != nil {
 			return err
 		}
 	}

@@ -131,7 +131,11 @@ func (a *app) exit(err error) int {
 		hint = cmp.Or(hint, "wattle --help shows how it is meant")
 	}
 	if a.output == "json" {
-		b, _ := json.Marshal(map[string]string{"error": text, "hint": hint, "reason": reason(err)})
+		out := map[string]any{"error": text, "hint": hint, "reason": reason(err)}
+		if s := client.Detail(err).GetStats(); s != nil {
+			out["fuel"], out["peakMemoryBytes"] = s.Fuel, s.PeakMemoryBytes
+		}
+		b, _ := json.Marshal(out)
 		fmt.Fprintf(a.stderr, "%s\n", b)
 	} else {
 		fmt.Fprintln(a.stderr, "wattle:", plain(text))

@@ -36,6 +36,9 @@ func (g *grantFlags) capabilities() (*wattlev1.Capabilities, error) {
 		if c.Config == nil {
 			c.Config = map[string]string{}
 		}
+		if _, twice := c.Config[name]; twice {
+			return nil, usage("--config %s is given twice", name)
+		}
 		c.Config[name] = value
 	}
 	for i, list := range [][]string{g.http, g.private} {
@@ -43,7 +46,9 @@ func (g *grantFlags) capabilities() (*wattlev1.Capabilities, error) {
 			host, methods, some := strings.Cut(s, "=")
 			h := &wattlev1.HTTPGrant{Host: host, Private: i == 1}
 			if some {
-				h.Methods = strings.Split(strings.ToUpper(methods), ",")
+				for _, m := range strings.Split(methods, ",") {
+					h.Methods = append(h.Methods, strings.ToUpper(strings.TrimSpace(m)))
+				}
 			}
 			c.Http = append(c.Http, h)
 		}

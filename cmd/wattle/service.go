@@ -162,6 +162,29 @@ func instances(v *wattlev1.Version) string {
 	return "warm instances, put back to a clean state after each call"
 }
 
+// limits says which were set.
+func limits(l *wattlev1.Limits) string {
+	var out []string
+	for _, x := range []struct {
+		what string
+		n    uint64
+	}{{"memory", l.GetMemoryBytes()}, {"output", l.GetOutputBytes()}, {"log", l.GetLogBytes()}, {"call stack", l.GetStackBytes()}} {
+		if x.n > 0 {
+			out = append(out, x.what+" "+sizeOf(x.n))
+		}
+	}
+	if l.GetTimeout().AsDuration() > 0 {
+		out = append(out, "time "+l.Timeout.AsDuration().String())
+	}
+	if l.GetFuel() > 0 {
+		out = append(out, fmt.Sprintf("fuel %d", l.Fuel))
+	}
+	if l.GetConcurrency() > 0 {
+		out = append(out, fmt.Sprintf("%d at a time", l.Concurrency))
+	}
+	return strings.Join(out, ", ")
+}
+
 func printService(w io.Writer, s *wattlev1.Service) {
 	fmt.Fprintf(w, "service %s, revision %d\n", s.Name, s.Revision)
 	if len(s.Aliases) > 0 {
@@ -170,6 +193,9 @@ func printService(w io.Writer, s *wattlev1.Service) {
 	for _, v := range s.Versions {
 		fmt.Fprintf(w, "\nversion %d, %s, %s, pushed %s\n  %s\n", v.Number, v.Abi, sizeOf(v.Size), since(v.CreatedAt.AsTime()), v.Digest)
 		fmt.Fprintf(w, "  %s\n", instances(v))
+		if l := limits(v.Limits); l != "" {
+			fmt.Fprintf(w, "  limits %s\n", l)
+		}
 		for _, may := range mayDo(v.Capabilities) {
 			fmt.Fprintf(w, "  may %s\n", plain(may))
 		}

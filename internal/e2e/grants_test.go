@@ -99,6 +99,55 @@ stages:
 	})
 }
 
+// What a node no longer allows is not read any more, whatever was granted, and links that come later lead nowhere.
+func TestFoldersAreCheckedAtEachCall(t *testing.T) {
+	t.Parallel()
+	allowed := t.TempDir()
+	folder, outside := filepath.Join(allowed, "folder"), t.TempDir()
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cfg := node.Config{Data: filepath.Join(t.TempDir(), "data"), AllowDirs: []string{allowed}}
+	n := inProcess(t, cfg)
+	n.push("echo", testdata.Wasm("echo"), client.PushOptions{Capabilities: &wattlev1.Capabilities{Files: []*wattlev1.FilesGrant{{Path: "/data", Dir: folder}}}})
+	wants := func(want string) {
+		t.Helper()
+		if out, err := n.Invoke(t.Context(), "echo/echo", []byte("x")); client.Reason(err) != want || want == "" && string(out) != "x" {
+			t.Errorf("%q, %v, want %q", out, err, want)
+		}
+	}
+	wants("")
+	if s, err := n.Registry.GetService(t.Context(), connect.NewRequest(&wattlev1.GetServiceRequest{Name: "echo"})); err != nil || s.Msg.Service.Versions[0].FreshReason == "" {
+		t.Errorf("nothing says that the calls run in fresh instances: %v, %v", s, err)
+	}
+	if err := os.Remove(folder); err != nil {
+		t.Fatal(err)
+	}
+	wants("bad_capabilities")
+	if err := os.Symlink(outside, folder); err != nil {
+		t.Fatal(err)
+	}
+	wants("forbidden_dir")
+	n.stop()
+	cfg.AllowDirs = []string{outside}
+	n = inProcess(t, cfg)
+	wants("") // now it is what the node allows
+	n.stop()
+	cfg.AllowDirs = nil
+	n = inProcess(t, cfg)
+	wants("forbidden_dir")
+}
+
+func TestConfigsThatMakeNoSense(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"--slots=-1", "--collect-interval=-1s", "--retention=-1h", "--shuffle-memory=-5"} {
+		_, stderr, status := runWattle(t, "", "", "up", "--data", filepath.Join(t.TempDir(), "data"), "--addr", "127.0.0.1:0", flag)
+		if name, _, _ := strings.Cut(flag, "="); status != 1 || !strings.Contains(stderr, name+" is negative") {
+			t.Errorf("%s: %d %s", flag, status, stderr)
+		}
+	}
+}
+
 // A secret is read by the functions that were granted it and by nobody else; it is nowhere on the disk, and outlives the node.
 func TestSecrets(t *testing.T) {
 	t.Parallel()

@@ -17,6 +17,7 @@ import (
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/host"
 	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/registry"
 	"github.com/wattlehq/wattle/secret"
 )
 
@@ -25,19 +26,21 @@ type Grants struct {
 	Cache *Cache
 	// Secrets answers the value of a secret.
 	Secrets func(name string) ([]byte, error)
+	// Folder answers where a folder really lies, if it may be read, or written to.
+	Folder func(dir string, write bool) (string, error)
 	// Invoke calls a function for another one.
 	Invoke func(ctx context.Context, r *host.Invocation) ([]byte, error)
 }
 
-// For answers the capabilities of a version's functions. c may be nil: nothing is granted then.
-func (g *Grants) For(service string, c *wattlev1.Capabilities) host.Capabilities {
-	return &granted{Grants: g, service: service, c: c}
+// For answers the capabilities of a version's function. c may be nil: nothing is granted then.
+func (g *Grants) For(service, function string, c *wattlev1.Capabilities) host.Capabilities {
+	return &granted{Grants: g, service: service, function: function, c: c}
 }
 
 type granted struct {
 	*Grants
-	service string
-	c       *wattlev1.Capabilities
+	service, function string
+	c                 *wattlev1.Capabilities
 }
 
 func (g *granted) Config(key string) (string, bool, error) {
@@ -86,7 +89,7 @@ func (g *granted) Invoke(ctx context.Context, r *host.Invocation) ([]byte, error
 	}
 	chain, _ := ctx.Value(chainKey{}).([]string)
 	if len(chain) == 0 {
-		chain = []string{g.service}
+		chain = []string{g.service + "/" + g.function}
 	}
 	next := r.Service + "/" + r.Function
 	if slices.Contains(chain, next) {
@@ -106,8 +109,8 @@ func (g *granted) Invoke(ctx context.Context, r *host.Invocation) ([]byte, error
 	return g.Grants.Invoke(context.WithValue(ctx, chainKey{}, append(slices.Clip(chain), next)), r)
 }
 
-// Mounts opens the folders that a version was granted. close has to be called when the call is over.
-func Mounts(c *wattlev1.Capabilities) (mounts []host.Mount, close func(), err error) {
+// Mounts opens the folders that a version was granted, as far as the node still allows them. close has to be called when the call is over.
+func (g *Grants) Mounts(c *wattlev1.Capabilities) (mounts []host.Mount, close func(), err error) {
 	var roots []*os.Root
 	close = func() {
 		for _, r := range roots {
@@ -115,7 +118,12 @@ func Mounts(c *wattlev1.Capabilities) (mounts []host.Mount, close func(), err er
 		}
 	}
 	for _, f := range c.GetFiles() {
-		r, err := os.OpenRoot(f.Dir)
+		dir, err := g.Folder(f.Dir, f.Write)
+		if err != nil {
+			close()
+			return nil, nil, err
+		}
+		r, err := os.OpenRoot(dir)
 		if err != nil {
 			close()
 			return nil, nil, fault.New(fault.Precondition, "no_folder", "the folder that the version was granted as %s cannot be opened: %w", f.Path, err).
@@ -127,8 +135,8 @@ func Mounts(c *wattlev1.Capabilities) (mounts []host.Mount, close func(), err er
 	return mounts, close, nil
 }
 
-// Check tells what is wrong with capabilities that somebody asks for. allows tells whether a folder may be read, or written to.
-func Check(c *wattlev1.Capabilities, allows func(dir string, write bool) error) error {
+// Check tells what is wrong with capabilities that somebody asks for.
+func (g *Grants) Check(c *wattlev1.Capabilities) error {
 	bad := func(format string, args ...any) error {
 		return fault.New(fault.Invalid, "bad_capabilities", format, args...).Hint("see docs/capabilities.md")
 	}
@@ -152,21 +160,27 @@ func Check(c *wattlev1.Capabilities, allows func(dir string, write bool) error) 
 			return bad("http host %q: %w", h.Host, err)
 		}
 		for _, m := range h.Methods {
-			if m == "" || strings.ToUpper(m) != m {
+			if m == "" || strings.ContainsFunc(m, func(r rune) bool { return r < 'A' || r > 'Z' }) {
 				return bad("http method %q: write it in capitals", m)
 			}
 		}
 	}
 	for _, r := range c.GetCalls() {
-		if service, function, ok := strings.Cut(r, "/"); !ok || service == "" || function == "" || strings.Contains(function, "/") {
-			return bad("call %q: want SERVICE/FUNCTION or SERVICE/*", r)
+		service, function, ok := strings.Cut(r, "/")
+		if !ok || registry.ValidateService(service) != nil || function != "*" && registry.ValidateFunction(function) != nil || strings.Contains(function, "/") {
+			return bad("call %q: want SERVICE/FUNCTION or SERVICE/*, without a version", r)
 		}
 	}
+	seen := map[string]bool{}
 	for _, f := range c.GetFiles() {
-		if !strings.HasPrefix(f.Path, "/") || !fs.ValidPath(f.Path[1:]) {
+		if !strings.HasPrefix(f.Path, "/") || f.Path == "/" || !fs.ValidPath(f.Path[1:]) {
 			return bad("files %q: want an absolute path without . and .., such as /data", f.Path)
 		}
-		if err := allows(f.Dir, f.Write); err != nil {
+		if seen[f.Path] {
+			return bad("files: there are two folders for %s", f.Path)
+		}
+		seen[f.Path] = true
+		if _, err := g.Folder(f.Dir, f.Write); err != nil {
 			return err
 		}
 	}

@@ -96,7 +96,7 @@ func TestHTTP(t *testing.T) {
 	defer s.Close()
 	addr := strings.TrimPrefix(s.URL, "http://")
 	do := func(g *wattlev1.HTTPGrant, r *host.HTTPRequest) (*host.HTTPResponse, error) {
-		return (&Grants{}).For("svc", &wattlev1.Capabilities{Http: []*wattlev1.HTTPGrant{g}}).HTTP(t.Context(), r)
+		return (&Grants{}).For("svc", "f", &wattlev1.Capabilities{Http: []*wattlev1.HTTPGrant{g}}).HTTP(t.Context(), r)
 	}
 	private := &wattlev1.HTTPGrant{Host: addr, Methods: []string{"GET", "POST"}, Private: true}
 	res, err := do(private, &host.HTTPRequest{Method: "POST", URL: s.URL + "/echo", Headers: map[string]string{"X-Mine": "yes", "Host": "evil"}, Body: []byte("hello")})
@@ -127,18 +127,18 @@ func TestHTTP(t *testing.T) {
 		wants(t, err, c.reason, c.text)
 	}
 	parent := trace.New()
-	res, err = (&Grants{}).For("svc", &wattlev1.Capabilities{Http: []*wattlev1.HTTPGrant{private}}).HTTP(trace.With(t.Context(), parent), &host.HTTPRequest{URL: s.URL + "/echo"})
+	res, err = (&Grants{}).For("svc", "f", &wattlev1.Capabilities{Http: []*wattlev1.HTTPGrant{private}}).HTTP(trace.With(t.Context(), parent), &host.HTTPRequest{URL: s.URL + "/echo"})
 	if got, ok := trace.Parse(res.Headers["x-trace"]); err != nil || !ok || got.Trace != parent.Trace || got.Call == parent.Call {
 		t.Errorf("a request of %s belongs to %q, %v", parent, res.Headers["x-trace"], err)
 	}
-	_, err = (&Grants{}).For("svc", nil).HTTP(t.Context(), &host.HTTPRequest{URL: s.URL})
+	_, err = (&Grants{}).For("svc", "f", nil).HTTP(t.Context(), &host.HTTPRequest{URL: s.URL})
 	wants(t, err, "capability_denied", "svc may not send GET requests")
 }
 
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	g := &Grants{Secrets: func(name string) ([]byte, error) { return []byte("value of " + name), nil }}
-	c := g.For("svc", &wattlev1.Capabilities{Secrets: []string{"mine"}})
+	c := g.For("svc", "f", &wattlev1.Capabilities{Secrets: []string{"mine"}})
 	if v, err := c.Secret("mine"); string(v) != "value of mine" || err != nil {
 		t.Errorf("%q, %v", v, err)
 	}
@@ -146,15 +146,15 @@ func TestSecrets(t *testing.T) {
 		_, err := c.Secret(name)
 		wants(t, err, "capability_denied", "svc may not read the secret")
 	}
-	_, err := g.For("svc", nil).Secret("mine")
+	_, err := g.For("svc", "f", nil).Secret("mine")
 	wants(t, err, "capability_denied", "mine")
-	wants(t, Check(&wattlev1.Capabilities{Secrets: []string{"a b"}}, nil), "bad_secret_name", "a b")
+	wants(t, g.Check(&wattlev1.Capabilities{Secrets: []string{"a b"}}), "bad_secret_name", "a b")
 }
 
 func TestInvoke(t *testing.T) {
 	t.Parallel()
 	g := &Grants{}
-	c := &wattlev1.Capabilities{Calls: []string{"a/*", "b/one"}}
+	c := &wattlev1.Capabilities{Calls: []string{"a/*", "b/one", "top/start"}}
 	var deepest int
 	g.Invoke = func(ctx context.Context, r *host.Invocation) ([]byte, error) {
 		if len(r.Payload) == 0 {
@@ -162,11 +162,11 @@ func TestInvoke(t *testing.T) {
 		}
 		deepest++
 		next := &host.Invocation{Service: "a", Function: string(r.Payload[0]), Payload: r.Payload[1:]}
-		return g.For(r.Service, c).Invoke(ctx, next)
+		return g.For(r.Service, r.Function, c).Invoke(ctx, next)
 	}
 	call := func(service, function, then string) (string, error) {
 		deepest = 0
-		b, err := g.For("top", c).Invoke(t.Context(), &host.Invocation{Service: service, Function: function, Payload: []byte(then)})
+		b, err := g.For("top", "start", c).Invoke(t.Context(), &host.Invocation{Service: service, Function: function, Payload: []byte(then)})
 		return string(b), err
 	}
 	if got, err := call("b", "one", "xyz"); got != "end" || err != nil {
@@ -175,7 +175,9 @@ func TestInvoke(t *testing.T) {
 	_, err := call("b", "two", "")
 	wants(t, err, "capability_denied", "b/two")
 	_, err = call("a", "x", "yzx")
-	wants(t, err, "call_cycle", "top > a/x > a/y > a/z > a/x")
+	wants(t, err, "call_cycle", "top/start > a/x > a/y > a/z > a/x")
+	_, err = call("top", "start", "")
+	wants(t, err, "call_cycle", "top/start > top/start")
 	_, err = call("a", "0", "123456789")
 	wants(t, err, "call_depth", "8 calls deep")
 	if deepest > maxDepth {
@@ -192,25 +194,31 @@ func TestCheckAndMounts(t *testing.T) {
 	if err := os.Symlink("/etc", filepath.Join(dir, "out")); err != nil {
 		t.Fatal(err)
 	}
-	yes := func(string, bool) error { return nil }
+	g := &Grants{Folder: func(dir string, _ bool) (string, error) { return dir, nil }}
 	for _, c := range []*wattlev1.Capabilities{
 		{Config: map[string]string{"": "x"}},
 		{Config: map[string]string{"k": strings.Repeat("x", maxConfig)}},
 		{Http: []*wattlev1.HTTPGrant{{Host: "https://x"}}},
 		{Http: []*wattlev1.HTTPGrant{{Host: "x", Methods: []string{"get"}}}},
 		{Http: []*wattlev1.HTTPGrant{{Host: "*"}}},
+		{Http: []*wattlev1.HTTPGrant{{Host: "http://x"}}},
+		{Http: []*wattlev1.HTTPGrant{{Host: "x", Methods: []string{" POST"}}}},
+		{Calls: []string{"*/*"}},
+		{Calls: []string{"x@1/y"}},
+		{Files: []*wattlev1.FilesGrant{{Path: "/", Dir: dir}}},
+		{Files: []*wattlev1.FilesGrant{{Path: "/a", Dir: dir}, {Path: "/a", Dir: dir}}},
 		{Calls: []string{"x"}},
 		{Calls: []string{"x/y/z"}},
 		{Files: []*wattlev1.FilesGrant{{Path: "data", Dir: dir}}},
 		{Files: []*wattlev1.FilesGrant{{Path: "/../x", Dir: dir}}},
 	} {
-		wants(t, Check(c, yes), "bad_capabilities", "")
+		wants(t, g.Check(c), "bad_capabilities", "")
 	}
 	c := &wattlev1.Capabilities{Files: []*wattlev1.FilesGrant{{Path: "/data", Dir: dir}}, Http: []*wattlev1.HTTPGrant{{Host: "*.example.com"}}, Calls: []string{"a/*"}}
-	if err := Check(c, yes); err != nil {
+	if err := g.Check(c); err != nil {
 		t.Error(err)
 	}
-	mounts, closeAll, err := Mounts(c)
+	mounts, closeAll, err := g.Mounts(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,6 +232,6 @@ func TestCheckAndMounts(t *testing.T) {
 		t.Error("a link leads out of the folder")
 	}
 	c.Files[0].Dir = filepath.Join(dir, "none")
-	_, _, err = Mounts(c)
+	_, _, err = g.Mounts(c)
 	wants(t, err, "no_folder", "/data")
 }

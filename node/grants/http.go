@@ -29,6 +29,9 @@ const (
 
 // checkHost tells what is wrong with the host of a grant.
 func checkHost(h string) error {
+	if strings.Contains(h, "://") {
+		return errors.New("leave http:// or https:// out")
+	}
 	name := h
 	if n, port, err := net.SplitHostPort(h); err == nil {
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil {

@@ -173,7 +173,7 @@ func (t *task) call(f *storev1.PlanFunction, kind string, in host.Input, out sin
 	if s := time.Duration(t.work.Stage.Timeout); s > 0 && f == t.work.Stage.Function {
 		limits.Timeout = s
 	}
-	mounts, closeMounts, err := grants.Mounts(f.Capabilities)
+	mounts, closeMounts, err := t.Grants.Mounts(f.Capabilities)
 	if err != nil {
 		return err
 	}
@@ -188,7 +188,7 @@ func (t *task) call(f *storev1.PlanFunction, kind string, in host.Input, out sin
 		Fresh: f.Fresh,
 		// A combiner runs while the function emits.
 		Nested: f != t.work.Stage.Function, Within: f != t.work.Stage.Function,
-		Capabilities: t.Grants.For(f.Service, f.Capabilities), Mounts: mounts,
+		Capabilities: t.Grants.For(f.Service, f.Function, f.Capabilities), Mounts: mounts,
 		Context: host.Context{
 			Service: f.Service, Version: f.Number, Function: f.Function, Job: string(t.a.Task.Job), Stage: t.work.Stage.Name,
 			Task: t.a.Task.Index, Attempt: t.a.Attempt, Input: kind, Params: t.work.Stage.Params,

@@ -53,21 +53,24 @@ func existing(flag string, dirs []string) (out []string, err error) {
 	return out, nil
 }
 
-// CheckDir tells whether functions may be granted a folder, to read or also to write.
-func (in *Inputs) CheckDir(dir string, write bool) error {
+// Folder answers where a folder really lies that functions may be granted, to read or also to write.
+func (in *Inputs) Folder(dir string, write bool) (string, error) {
 	real, err := resolve(dir)
 	if err != nil || !filepath.IsAbs(dir) {
-		return fault.New(fault.Invalid, "bad_capabilities", "files: %q is no folder on this node", dir).Hint("give the absolute path of a folder that exists")
+		return "", fault.New(fault.Invalid, "bad_capabilities", "files: %q is no folder on this node", dir).Hint("give the absolute path of a folder that exists")
 	}
 	if write && !below(in.writable, real) {
-		return fault.New(fault.Denied, "forbidden_dir", "files: this node does not let functions write to %s", dir).
+		return "", fault.New(fault.Denied, "forbidden_dir", "files: this node does not let functions write to %s", dir).
 			Hint("start it with --allow-write-dir for a directory around it")
 	}
 	if !in.allows(real) {
-		return fault.New(fault.Denied, "forbidden_dir", "files: this node does not let functions read %s", dir).
+		return "", fault.New(fault.Denied, "forbidden_dir", "files: this node does not let functions read %s", dir).
 			Hint("start it with --allow-dir for a directory around it")
 	}
-	return nil
+	if st, err := os.Stat(real); err != nil || !st.IsDir() {
+		return "", fault.New(fault.Invalid, "bad_capabilities", "files: %q is no folder on this node", dir).Hint("give the folder that it is in")
+	}
+	return real, nil
 }
 
 func resolve(path string) (string, error) {

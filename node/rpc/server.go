@@ -20,8 +20,11 @@ import (
 	"github.com/wattlehq/wattle/internal/fault"
 )
 
-// MaxRequest is how many bytes a request's message may have, decompressed.
+// MaxRequest is how many bytes of payload a request may have, decompressed.
 const MaxRequest = 16 << 20
+
+// maxEnvelope is how much a message may have beside its payload.
+const maxEnvelope = 64 << 10
 
 // Config says what the API is made of.
 type Config struct {
@@ -29,6 +32,8 @@ type Config struct {
 	Jobs     Jobs
 	Secrets  Secrets
 	Node     Node
+	// Memory bounds what large requests and answers take.
+	Memory Memory
 	// Metrics serves /metrics.
 	Metrics http.Handler
 	// Ready tells whether the node takes requests.
@@ -49,7 +54,7 @@ func Handler(c Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	opts := []connect.HandlerOption{
 		connect.WithInterceptors(translate{}, &gate{ready: c.Ready, stopping: c.Stopping}),
-		connect.WithReadMaxBytes(MaxRequest),
+		connect.WithReadMaxBytes(MaxRequest + maxEnvelope),
 		connect.WithRecover(recovered),
 		connect.WithCompressMinBytes(compressFrom),
 	}
@@ -58,7 +63,7 @@ func Handler(c Config) (http.Handler, error) {
 		wattlev1connect.JobServiceName, wattlev1connect.SecretServiceName, wattlev1connect.NodeServiceName,
 	}
 	mux.Handle(wattlev1connect.NewRegistryServiceHandler(&registryHandler{c.Services}, opts...))
-	mux.Handle(wattlev1connect.NewInvokeServiceHandler(&invokeHandler{c.Services}, opts...))
+	mux.Handle(wattlev1connect.NewInvokeServiceHandler(&invokeHandler{c.Services, c.Memory}, opts...))
 	mux.Handle(wattlev1connect.NewJobServiceHandler(&jobHandler{c.Jobs}, opts...))
 	mux.Handle(wattlev1connect.NewSecretServiceHandler(&secretHandler{c.Secrets}, opts...))
 	mux.Handle(wattlev1connect.NewNodeServiceHandler(&nodeHandler{c.Node}, opts...))
@@ -75,7 +80,7 @@ func Handler(c Config) (http.Handler, error) {
 		}
 		io.WriteString(w, "ok\n")
 	})
-	fn := &plainHandler{c.Services, c.Ready}
+	fn := &plainHandler{c.Services, c.Memory, c.Ready}
 	mux.Handle("POST /fn/{service}/{function}", fn)
 	mux.HandleFunc("/fn/{service}/{function}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Allow", http.MethodPost)
@@ -88,7 +93,7 @@ func Handler(c Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return checkHost(h, c.Hosts), nil
+	return checkHost(weigh(h, c.Memory, opts...), c.Hosts), nil
 }
 
 // crossOrigin lets the pages of the origins in, and keeps those of all others from making calls a browser would

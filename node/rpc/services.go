@@ -139,15 +139,25 @@ func (h *registryHandler) WatchServices(ctx context.Context, _ *connect.Request[
 	return h.s.Watch(ctx, stream.Send)
 }
 
-type invokeHandler struct{ s Services }
+type invokeHandler struct {
+	s      Services
+	memory Memory
+}
 
 func (h *invokeHandler) Invoke(ctx context.Context, r *connect.Request[wattlev1.InvokeRequest]) (*connect.Response[wattlev1.InvokeResponse], error) {
 	if r.Msg.Timeout.AsDuration() < 0 {
 		return nil, fault.New(fault.Invalid, "bad_timeout", "the timeout is negative").Hint("leave it out for the function's own")
 	}
+	if n := len(r.Msg.Payload); n > MaxRequest {
+		return nil, fault.New(fault.Limit, "payload_limit", "the payload has %d bytes; the most is %d", n, MaxRequest).
+			With("limit", "request_bytes").With("value", MaxRequest).Hint("hand large data over in files, as a job, or in parts")
+	}
 	res, err := h.s.Invoke(traced(ctx, r.Header()), Invocation{
 		Service: r.Msg.Service, Version: r.Msg.Version, Function: r.Msg.Function, Payload: r.Msg.Payload, Timeout: r.Msg.Timeout.AsDuration(),
 	})
+	if err == nil {
+		err = keep(ctx, h.memory, len(res.Payload))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -157,8 +167,9 @@ func (h *invokeHandler) Invoke(ctx context.Context, r *connect.Request[wattlev1.
 // plainHandler calls functions for those who speak nothing but HTTP: body in, body out. The service may carry a version:
 // /fn/echo@2/echo. A header Wattle-Timeout ("500ms") shortens the function's time.
 type plainHandler struct {
-	s     Services
-	ready func() bool
+	s      Services
+	memory Memory
+	ready  func() bool
 }
 
 func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -198,6 +209,9 @@ func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	res, err := h.s.Invoke(traced(r.Context(), r.Header), in)
+	if err == nil {
+		err = keep(r.Context(), h.memory, len(res.Payload))
+	}
 	if err != nil {
 		writeHTTP(w, err)
 		return

@@ -5,6 +5,7 @@
 package services
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -43,7 +44,6 @@ type Services struct {
 	Host   *host.Host
 	Blobs  *blob.Store
 	Grants *grants.Grants
-	Inputs *jobs.Inputs // for what may be granted of files
 	// Observe is told of every call that was begun.
 	Observe func(service, function string, took time.Duration, err error)
 	// MaxModule bounds a module in bytes.
@@ -94,12 +94,22 @@ func (s *Services) CreateVersion(ctx context.Context, req *wattlev1.CreateVersio
 	if err != nil {
 		return nil, false, err
 	}
-	if err := grants.Check(req.Capabilities, s.Inputs.CheckDir); err != nil {
+	if err := s.Grants.Check(req.Capabilities); err != nil {
 		return nil, false, err
 	}
 	info, err := s.Host.Inspect(ctx, wasm)
 	if err != nil {
 		return nil, false, err
+	}
+	fresh := info.Fresh
+	if fresh == "" && len(req.Capabilities.GetFiles()) > 0 {
+		fresh = "it has a file system"
+	}
+	for name, l := range lo.Assign(map[string]*wattlev1.Limits{"": req.Limits}, req.FunctionLimits) {
+		if l.GetMemoryBytes() > 0 && l.GetMemoryBytes() < info.Memory {
+			return nil, false, fault.New(fault.Invalid, "memory_limit", "%s may have %d bytes of memory, but the module starts with %d", cmp.Or(name, "functions"), l.MemoryBytes, info.Memory).
+				With("limit", "memory_bytes").With("value", l.MemoryBytes).Hint("allow at least %d (wattle push --memory)", info.Memory)
+		}
 	}
 	functions := lo.Map(info.Functions, func(f host.Function, _ int) *wattlev1.Function {
 		return &wattlev1.Function{Name: f.Name, Kind: kinds[f.Kind], Description: f.Description}
@@ -113,7 +123,7 @@ func (s *Services) CreateVersion(ctx context.Context, req *wattlev1.CreateVersio
 	res, err := s.change(ctx, &storev1.RegistryCommand{Change: &storev1.RegistryCommand_CreateVersion{CreateVersion: &storev1.CreateVersion{
 		Version: &wattlev1.Version{
 			Service: req.Service, Number: req.Number, Digest: d.String(), Size: uint64(len(wasm)), Abi: info.ABI, Functions: functions,
-			Limits: req.Limits, FunctionLimits: req.FunctionLimits, Fresh: req.Fresh, FreshReason: info.Fresh,
+			Limits: req.Limits, FunctionLimits: req.FunctionLimits, Fresh: req.Fresh, FreshReason: fresh,
 			Capabilities: req.Capabilities,
 		},
 		Aliases: req.Aliases,
@@ -261,7 +271,7 @@ func (s *Services) invoke(ctx context.Context, in rpc.Invocation, nested bool) (
 	if in.Timeout > 0 && in.Timeout < limits.Timeout {
 		limits.Timeout = in.Timeout
 	}
-	mounts, closeMounts, err := grants.Mounts(v.Capabilities)
+	mounts, closeMounts, err := s.Grants.Mounts(v.Capabilities)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +281,7 @@ func (s *Services) invoke(ctx context.Context, in rpc.Invocation, nested bool) (
 	stats, err := m.Call(ctx, &host.Call{
 		Function: f.Name, Input: host.BytesInput(in.Payload), Output: out, Limits: limits,
 		Context: host.Context{Service: v.Service, Version: v.Number, Function: f.Name, Input: "bytes"}, Log: logger(ctx, v, f.Name),
-		Fresh: v.Fresh, Nested: nested, Capabilities: s.Grants.For(v.Service, v.Capabilities), Mounts: mounts,
+		Fresh: v.Fresh, Nested: nested, Capabilities: s.Grants.For(v.Service, f.Name, v.Capabilities), Mounts: mounts,
 	})
 	took := &wattlev1.CallStats{Duration: durationpb.New(stats.Duration), PeakMemoryBytes: stats.PeakMemory, Fuel: stats.Fuel, LogDropped: stats.LogDropped}
 	if err != nil {
