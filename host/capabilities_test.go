@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -170,14 +172,35 @@ func FuzzHostFunctions(f *testing.F) {
 		module_, name, _ := strings.Cut(name, ".")
 		forgers = append(forgers, load(f, h, forger(module_, name, def)))
 	}
+	if len(forgers) > 128 {
+		f.Fatal("one bit is too few to tell whether there are files")
+	}
+	dir := f.TempDir()
+	for _, name := range []string{"file", "other"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("text"), 0o600); err != nil {
+			f.Fatal(err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { root.Close() })
+	files := []Mount{{Path: "/", Root: root, Write: true}}
 	for i := range forgers {
+		f.Add(byte(i)|0x80, append([]byte{3, 0, 0, 0, 0, 0, 0, 0}, bytes.Repeat([]byte{0, 0, 0, 0, 0, 0, 0, 0}, 7)...))
+		f.Add(byte(i)|0x80, append([]byte{3, 0, 0, 0, 0, 0, 0, 0}, bytes.Repeat([]byte{72, 0, 0, 0, 4, 0, 0, 0}, 8)...))
 		f.Add(byte(i), make([]byte, 64))
 		f.Add(byte(i), bytes.Repeat([]byte{0xff}, 64))
 		f.Add(byte(i), bytes.Repeat([]byte{0xf0, 0xff, 1, 0, 0, 0, 0, 0}, 8))
 	}
 	f.Fuzz(func(t *testing.T, which byte, in []byte) {
-		m := forgers[int(which)%len(forgers)]
-		if _, err := m.Call(t.Context(), &Call{Function: "run", Input: BytesInput(in), Capabilities: &fakeGrants{}}); err != nil && fault.As(err) == nil {
+		m := forgers[int(which&0x7f)%len(forgers)]
+		call := &Call{Function: "run", Input: BytesInput(in), Capabilities: &fakeGrants{}}
+		if which&0x80 != 0 {
+			call.Mounts = files
+		}
+		if _, err := m.Call(t.Context(), call); err != nil && fault.As(err) == nil {
 			t.Errorf("not a fault: %v", err)
 		}
 	})
