@@ -144,7 +144,7 @@ func (h *Host) checkImports(m instrument.Module) error {
 		if in.Kind == instrument.Function && slices.Contains(offered, full) {
 			continue
 		}
-		what := "what is offered are functions of wattle and wasi_snapshot_preview1"
+		what := "what is offered are functions of wattle, wasi_snapshot_preview1, extism:host/env and wapc"
 		if mine := withoutPrefix(offered, in.Module+"."); len(mine) > 0 {
 			what = fmt.Sprintf("%s offers %s", in.Module, strings.Join(mine, ", "))
 		}

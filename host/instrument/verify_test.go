@@ -132,8 +132,6 @@ func (v *verifier) function(i int, judge bool) error {
 		v.at = at
 		at += v.step(i, at)
 	}
-	if judge && v.err != nil {
-	}
 	if judge {
 		return v.err
 	}
