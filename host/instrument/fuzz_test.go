@@ -169,6 +169,18 @@ func verify(t *testing.T, wasm []byte, rewritten instrument.Module) {
 	}
 }
 
+// TestThrowBeforeCheck calls a function again and again that an exception leads out of after long code without a check.
+func TestThrowBeforeCheck(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{4, 12, 20, 30} {
+		thrown := join([]byte{0x02, 0x40, 0x1f, 0x40, 1, 2, 0}, repeat(n, 0x41, 0, 0x1a), []byte{0x08, 0, 0x0b, 0x0b})
+		wasm := module(function{code: thrown}, function{code: repeat(20, 0x10, 0)}).with(13, list([]byte{0, 0})).wasm()
+		if err := instrument.VerifyTight(wasm, instrument.Options{Features: instrument.Features(allFeatures)}); err != nil {
+			t.Errorf("%d instructions: %v", n, err)
+		}
+	}
+}
+
 // TestVerify looks at the code of many modules without running it.
 func TestVerify(t *testing.T) {
 	t.Parallel()

@@ -137,6 +137,8 @@ type planner struct {
 	aside   aside
 	early   int32  // the same as of an arm, of the calls in this block
 	left    callee // how the function can be left
+	// doubtful tells that ways count as unchecked that may be checked.
+	doubtful bool
 	// How many loops there are around here, and the most of them and of blocks that there were.
 	loops, mostLoops, deepest int
 	scratch                   bool // two locals are needed for table.grow
@@ -155,7 +157,7 @@ func (p *planner) plan(f int) *Error {
 	p.targets = targets
 	p.f = f
 	p.arms, p.frames, p.changes = p.arms[:0], p.frames[:0], p.changes[:0]
-	p.arm, p.dead, p.way, p.recent, p.aside, p.early, p.left, p.scratch = noArm, false, started, 0, notAside, 0, callee{}, false
+	p.arm, p.dead, p.way, p.recent, p.aside, p.early, p.left, p.scratch, p.doubtful = noArm, false, started, 0, notAside, 0, callee{}, false, false
 	p.loops, p.mostLoops, p.deepest = 0, 0, 0
 	p.open(armFixed)
 	p.frames = append(p.frames, frame{op: opBlock, base: noArm, body: 0, outer: 0, ends: noWay})
@@ -199,6 +201,9 @@ func (p *planner) check() {
 	switch {
 	case p.dead:
 	case p.way.bare > p.tuning.entry:
+		if p.doubtful {
+			p.left.unchecked = max(p.left.unchecked, p.tuning.entry+1) // 1 is that of the instruction that leaves
+		}
 		p.checkArm()
 	case p.way.checked > p.tuning.stretch:
 		bare := p.way.bare
@@ -207,9 +212,10 @@ func (p *planner) check() {
 			p.arms[p.arm].check = true
 			p.wasChecked(0)
 		}
-		if p.learn {
-			// There may be no check here once more is known of what is called: what callers learn must not count on it.
-			p.way.bare = max(p.way.bare, bare)
+		if p.learn && bare >= 0 {
+			// There may be no check here once more is known of what is called: what callers learn must not count on it, nor
+			// on one further on that is needed only because there is none here.
+			p.way.bare, p.doubtful = bare, true
 		}
 	}
 }

@@ -28,8 +28,10 @@ func (p *planner) step() {
 	case opReturn:
 		p.jump(uint32(len(p.frames) - 1))
 		p.dead = true
-	case opUnreachable, opThrow, opThrowRef:
+	case opUnreachable:
 		p.dead = true
+	case opThrow, opThrowRef:
+		p.throw()
 	case opRefFunc:
 		p.change(reindex, p.index)
 	case opCall, opReturnCall:
@@ -242,6 +244,15 @@ func (p *planner) leave() {
 	if !p.dead {
 		p.left.unchecked = max(p.left.unchecked, p.way.bare)
 	}
+}
+
+// throw leaves for a handler, here or in a function that called this one. Like a call it comes after a check: so what
+// catches knows of the ways to a handler, from before the block, is the worst.
+func (p *planner) throw() {
+	if !p.dead {
+		p.checkArm()
+	}
+	p.dead = true
 }
 
 // catches notes the ways to handlers, and answers the outermost block that one stands behind. An exception may come
