@@ -10,7 +10,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/digest"
+	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/internal/machine/machinetest"
 )
@@ -83,6 +85,8 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		n := 0
 		Machine{}.Refs(s.tx, func(digest.Digest) { n++ })
 		return fmt.Sprintf("%d\n", n)
+	case "show":
+		return s.show(t)
 	case "keys":
 		n := 0
 		for range s.tx.Scan(nil, nil) {
@@ -117,7 +121,40 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	return b.String() + describe(effects)
 }
 
-func stateWord(s string) string { return strings.ToLower(strings.TrimPrefix(s, "JOB_STATE_")) }
+// show prints what readers see of the job: its stages, and how many of their tasks are in which state.
+func (s *scenario) show(t *testing.T) string {
+	job, err := ReadJob(s.tx, s.id)
+	if err != nil {
+		return fmt.Sprintf("refused: %s\n", fault.Reason(err))
+	}
+	var b strings.Builder
+	fmt.Fprintln(&b, stateWord(job.State.String()))
+	for n, st := range job.Stages {
+		tasks, err := ReadTasks(s.tx, s.id, uint32(n), 0, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "  %s: %s %d/%d:", st.Name, stateWord(st.State.String()), st.Completed, st.Tasks)
+		counts := map[wattlev1.TaskState]uint32{}
+		for _, task := range tasks {
+			counts[task.State]++
+			fmt.Fprintf(&b, " %s", stateWord(task.State.String()))
+		}
+		b.WriteByte('\n')
+		if len(tasks) != int(st.Tasks) || counts[wattlev1.TaskState_TASK_STATE_COMPLETED] != st.Completed {
+			t.Errorf("stage %v does not add up with its tasks: %v", st, counts)
+		}
+		if failed := counts[wattlev1.TaskState_TASK_STATE_DISCARDED] > 0; failed != (st.State == wattlev1.StageState_STAGE_STATE_FAILED) {
+			t.Errorf("stage %v: its tasks: %v", st, counts)
+		}
+	}
+	return b.String()
+}
+
+func stateWord(s string) string {
+	_, word, _ := strings.Cut(s, "STATE_")
+	return strings.ToLower(word)
+}
 
 func describe(effects []machine.Effect) string {
 	var b strings.Builder

@@ -80,7 +80,7 @@ func view(r machine.Reader, rec *storev1.JobRecord) *wattlev1.Job {
 	for n, s := range plan.Stages {
 		st := readStage(r, id, uint32(n))
 		v := &wattlev1.Stage{
-			Name: s.Name, State: max(st.State, wattlev1.StageState_STAGE_STATE_PENDING), Tasks: s.Tasks, Completed: st.Completed,
+			Name: s.Name, State: stageState(rec, s.Name, st), Tasks: s.Tasks, Completed: st.Completed,
 			Failures: st.Failures, InputBytes: s.InputBytes, OutputBytes: st.OutputBytes, Output: Encoding(st.Records),
 		}
 		if s.Function != nil {
@@ -92,6 +92,31 @@ func view(r machine.Reader, rec *storev1.JobRecord) *wattlev1.Job {
 		j.Stages = append(j.Stages, v)
 	}
 	return j
+}
+
+// stageState is what a reader sees of a stage. When a job ends, the records of what it leaves unfinished stay as they are, which can be
+// a great many: how it ended says what became of them.
+func stageState(job *storev1.JobRecord, name string, st *storev1.StageRecord) wattlev1.StageState {
+	switch {
+	case !final(job.State) || st.State == wattlev1.StageState_STAGE_STATE_COMPLETED:
+		return max(st.State, wattlev1.StageState_STAGE_STATE_PENDING)
+	case job.Error.GetStage() == name:
+		return wattlev1.StageState_STAGE_STATE_FAILED
+	}
+	return wattlev1.StageState_STAGE_STATE_CANCELED
+}
+
+// taskState is the same of a task.
+func taskState(job *storev1.JobRecord, st *storev1.StageRecord, t *storev1.TaskRecord) wattlev1.TaskState {
+	switch {
+	case t.State == wattlev1.TaskState_TASK_STATE_COMPLETED || t.State == wattlev1.TaskState_TASK_STATE_DISCARDED:
+		return t.State
+	case final(job.State):
+		return wattlev1.TaskState_TASK_STATE_CANCELED
+	case st.State <= wattlev1.StageState_STAGE_STATE_PENDING && t.State == wattlev1.TaskState_TASK_STATE_AVAILABLE:
+		return wattlev1.TaskState_TASK_STATE_PENDING
+	}
+	return t.State
 }
 
 // Encoding is the word for how an output is to be read.
@@ -146,14 +171,10 @@ func ReadTasks(r machine.Reader, id JobID, stage, offset, limit uint32) ([]*watt
 	var tasks []*wattlev1.Task
 	for i := offset; i < s.Tasks && i-offset < limit; i++ {
 		t := readTask(r, id, stage, i, st.Term)
-		v := &wattlev1.Task{
-			Stage: s.Name, Index: i, State: t.State, Attempt: t.Attempt, Generation: t.Generation, Errors: t.Errors, Usage: t.Usage,
+		tasks = append(tasks, &wattlev1.Task{
+			Stage: s.Name, Index: i, State: taskState(job, st, t), Attempt: t.Attempt, Generation: t.Generation, Errors: t.Errors, Usage: t.Usage,
 			OutputDigest: t.Output.GetBytes().GetDigest(), OutputBytes: t.Output.GetBytes().GetSize(),
-		}
-		if st.State <= wattlev1.StageState_STAGE_STATE_PENDING && t.State == wattlev1.TaskState_TASK_STATE_AVAILABLE {
-			v.State = wattlev1.TaskState_TASK_STATE_PENDING
-		}
-		tasks = append(tasks, v)
+		})
 	}
 	return tasks, nil
 }

@@ -49,7 +49,7 @@ stages:
 					}
 					clean(t, what, strings.ReplaceAll(e.Message, "panic: boom", ""))
 				}
-				if after := n.tasks(t, job.Id, "after")[0]; after.State != wattlev1.TaskState_TASK_STATE_PENDING || after.Attempt > 1 {
+				if after := n.tasks(t, job.Id, "after")[0]; after.State != wattlev1.TaskState_TASK_STATE_CANCELED || after.Attempt > 1 {
 					t.Errorf("%s: the next stage: %v", what, after)
 				}
 			}

@@ -169,11 +169,31 @@ func TestCancel(t *testing.T) {
 			job := n.submit("{name: c, stages: [{name: a, function: "+fn+", items: [p, q]}, {name: b, function: echo/echo, each: a}]}", nil)
 			n.runs(t, job.Id, 0, 1)
 			behind := n.submit("{name: behind, stages: [{name: a, function: echo/echo, value: x}]}", nil)
-			n.cancel(t, job.Id)
+			res, err := n.Jobs.CancelJob(t.Context(), connect.NewRequest(&wattlev1.CancelJobRequest{Id: job.Id}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range res.Msg.Job.Stages {
+				if s.State != wattlev1.StageState_STAGE_STATE_CANCELED || s.Running != 0 {
+					t.Errorf("%s: what was canceled goes on: %v", fn, s)
+				}
+			}
 			n.complete(behind.Id)
 			job = n.wait(job.Id)
 			if job.State != wattlev1.JobState_JOB_STATE_CANCELED || job.Error != nil || job.FinalizedAt == nil {
 				t.Errorf("%s: %v", fn, job)
+			}
+			for args, want := range map[string]string{
+				"job get " + job.Id:                 "a " + strings.Replace(fn, "/", "@1/", 1) + " canceled 0/2 0",
+				"job tasks --stage a " + job.Id:     "a/1 canceled 1 ",
+				"job graph " + job.Id:               "s1[\"b<br/>canceled 0/2\"]",
+				"--output json job get " + job.Id:   `"state":"STAGE_STATE_CANCELED"`,
+				"--output json job tasks " + job.Id: `"state":"TASK_STATE_CANCELED"`,
+			} {
+				out, _, _ := n.wattle("", strings.Fields(args)...)
+				if out = strings.Join(strings.Fields(out), " "); !strings.Contains(out, want) || strings.Contains(out, "STATE_PENDING") {
+					t.Errorf("wattle %s: %s", args, out)
+				}
 			}
 			n.cancel(t, job.Id) // harmless
 			for name, do := range map[string]func() error{
@@ -182,27 +202,11 @@ func TestCancel(t *testing.T) {
 			} {
 				refused(t, name, do(), connect.CodeFailedPrecondition, "job_final", "wattle job get")
 			}
-			err := n.Result(t.Context(), job.Id, "", -1, nil)
+			err = n.Result(t.Context(), job.Id, "", -1, nil)
 			refused(t, "result of a canceled job", err, connect.CodeFailedPrecondition, "not_finished", "wattle job get")
 		}
 		n.undisturbed(t, 4, "spin", "sleep")
 	})
-}
-
-func (n *target) pause(t testing.TB, id string) (*wattlev1.Job, error) {
-	res, err := n.Jobs.PauseJob(t.Context(), connect.NewRequest(&wattlev1.PauseJobRequest{Id: id}))
-	if err != nil {
-		return nil, err
-	}
-	return res.Msg.Job, nil
-}
-
-func (n *target) resume(t testing.TB, id string) (*wattlev1.Job, error) {
-	res, err := n.Jobs.ResumeJob(t.Context(), connect.NewRequest(&wattlev1.ResumeJobRequest{Id: id}))
-	if err != nil {
-		return nil, err
-	}
-	return res.Msg.Job, nil
 }
 
 // A paused job starts nothing, what ran is kept, and it goes on where it was, however often.

@@ -53,6 +53,22 @@ func (n *target) cancel(t testing.TB, id string) {
 	}
 }
 
+func (n *target) pause(t testing.TB, id string) (*wattlev1.Job, error) {
+	res, err := n.Jobs.PauseJob(t.Context(), connect.NewRequest(&wattlev1.PauseJobRequest{Id: id}))
+	if err != nil {
+		return nil, err
+	}
+	return res.Msg.Job, nil
+}
+
+func (n *target) resume(t testing.TB, id string) (*wattlev1.Job, error) {
+	res, err := n.Jobs.ResumeJob(t.Context(), connect.NewRequest(&wattlev1.ResumeJobRequest{Id: id}))
+	if err != nil {
+		return nil, err
+	}
+	return res.Msg.Job, nil
+}
+
 // runs waits until so many tasks of a job's stage run.
 func (n *target) runs(t testing.TB, id string, stage int, tasks uint32) {
 	t.Helper()

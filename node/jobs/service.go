@@ -64,6 +64,9 @@ func (s *Service) Get(ctx context.Context, id dag.JobID) (job *wattlev1.Job, err
 	if err != nil {
 		return nil, err
 	}
+	if dag.Final(job.State) {
+		return job, nil // what may still be being stopped is no part of it
+	}
 	for n, st := range job.Stages {
 		st.Running = s.sched.Running(id, uint32(n))
 	}

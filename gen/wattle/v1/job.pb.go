@@ -88,6 +88,10 @@ const (
 	StageState_STAGE_STATE_PENDING     StageState = 1
 	StageState_STAGE_STATE_RUNNING     StageState = 2
 	StageState_STAGE_STATE_COMPLETED   StageState = 3
+	// One of its tasks failed for good, which ended the job.
+	StageState_STAGE_STATE_FAILED StageState = 4
+	// The job ended before it did.
+	StageState_STAGE_STATE_CANCELED StageState = 5
 )
 
 // Enum value maps for StageState.
@@ -97,12 +101,16 @@ var (
 		1: "STAGE_STATE_PENDING",
 		2: "STAGE_STATE_RUNNING",
 		3: "STAGE_STATE_COMPLETED",
+		4: "STAGE_STATE_FAILED",
+		5: "STAGE_STATE_CANCELED",
 	}
 	StageState_value = map[string]int32{
 		"STAGE_STATE_UNSPECIFIED": 0,
 		"STAGE_STATE_PENDING":     1,
 		"STAGE_STATE_RUNNING":     2,
 		"STAGE_STATE_COMPLETED":   3,
+		"STAGE_STATE_FAILED":      4,
+		"STAGE_STATE_CANCELED":    5,
 	}
 )
 
@@ -145,7 +153,10 @@ const (
 	// Failed; waits for its next attempt.
 	TaskState_TASK_STATE_RETRYABLE TaskState = 4
 	TaskState_TASK_STATE_COMPLETED TaskState = 5
+	// Failed for good.
 	TaskState_TASK_STATE_DISCARDED TaskState = 6
+	// The job ended before it did.
+	TaskState_TASK_STATE_CANCELED TaskState = 7
 )
 
 // Enum value maps for TaskState.
@@ -158,6 +169,7 @@ var (
 		4: "TASK_STATE_RETRYABLE",
 		5: "TASK_STATE_COMPLETED",
 		6: "TASK_STATE_DISCARDED",
+		7: "TASK_STATE_CANCELED",
 	}
 	TaskState_value = map[string]int32{
 		"TASK_STATE_UNSPECIFIED": 0,
@@ -167,6 +179,7 @@ var (
 		"TASK_STATE_RETRYABLE":   4,
 		"TASK_STATE_COMPLETED":   5,
 		"TASK_STATE_DISCARDED":   6,
+		"TASK_STATE_CANCELED":    7,
 	}
 )
 
@@ -1061,7 +1074,8 @@ type Stage struct {
 	State     StageState `protobuf:"varint,3,opt,name=state,proto3,enum=wattle.v1.StageState" json:"state,omitempty"`
 	Tasks     uint32     `protobuf:"varint,4,opt,name=tasks,proto3" json:"tasks,omitempty"`
 	Completed uint32     `protobuf:"varint,5,opt,name=completed,proto3" json:"completed,omitempty"`
-	Running   uint32     `protobuf:"varint,6,opt,name=running,proto3" json:"running,omitempty"`
+	// Attempts that run now. None once the job is over: those that are still being stopped count for nothing.
+	Running uint32 `protobuf:"varint,6,opt,name=running,proto3" json:"running,omitempty"`
 	// Failed attempts so far.
 	Failures    uint32 `protobuf:"varint,7,opt,name=failures,proto3" json:"failures,omitempty"`
 	InputBytes  uint64 `protobuf:"varint,8,opt,name=input_bytes,json=inputBytes,proto3" json:"input_bytes,omitempty"`
@@ -2659,13 +2673,15 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x10JOB_STATE_PAUSED\x10\x02\x12\x17\n" +
 	"\x13JOB_STATE_COMPLETED\x10\x03\x12\x14\n" +
 	"\x10JOB_STATE_FAILED\x10\x04\x12\x16\n" +
-	"\x12JOB_STATE_CANCELED\x10\x05*v\n" +
+	"\x12JOB_STATE_CANCELED\x10\x05*\xa8\x01\n" +
 	"\n" +
 	"StageState\x12\x1b\n" +
 	"\x17STAGE_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13STAGE_STATE_PENDING\x10\x01\x12\x17\n" +
 	"\x13STAGE_STATE_RUNNING\x10\x02\x12\x19\n" +
-	"\x15STAGE_STATE_COMPLETED\x10\x03*\xbf\x01\n" +
+	"\x15STAGE_STATE_COMPLETED\x10\x03\x12\x16\n" +
+	"\x12STAGE_STATE_FAILED\x10\x04\x12\x18\n" +
+	"\x14STAGE_STATE_CANCELED\x10\x05*\xd8\x01\n" +
 	"\tTaskState\x12\x1a\n" +
 	"\x16TASK_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12TASK_STATE_PENDING\x10\x01\x12\x18\n" +
@@ -2673,7 +2689,8 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x12TASK_STATE_RUNNING\x10\x03\x12\x18\n" +
 	"\x14TASK_STATE_RETRYABLE\x10\x04\x12\x18\n" +
 	"\x14TASK_STATE_COMPLETED\x10\x05\x12\x18\n" +
-	"\x14TASK_STATE_DISCARDED\x10\x062\xfa\x05\n" +
+	"\x14TASK_STATE_DISCARDED\x10\x06\x12\x17\n" +
+	"\x13TASK_STATE_CANCELED\x10\a2\xfa\x05\n" +
 	"\n" +
 	"JobService\x12K\n" +
 	"\tSubmitJob\x12\x1b.wattle.v1.SubmitJobRequest\x1a\x1c.wattle.v1.SubmitJobResponse\"\x03\x90\x02\x02\x12B\n" +

@@ -1665,11 +1665,12 @@ func (x *JobRecord) GetStages() []*StageRecord {
 }
 
 type StageRecord struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	State       v1.StageState          `protobuf:"varint,1,opt,name=state,proto3,enum=wattle.v1.StageState" json:"state,omitempty"`
-	Completed   uint32                 `protobuf:"varint,2,opt,name=completed,proto3" json:"completed,omitempty"`
-	Failures    uint32                 `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`
-	OutputBytes uint64                 `protobuf:"varint,4,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Neither failed nor canceled: that is told from how the job ended, when it is read.
+	State       v1.StageState `protobuf:"varint,1,opt,name=state,proto3,enum=wattle.v1.StageState" json:"state,omitempty"`
+	Completed   uint32        `protobuf:"varint,2,opt,name=completed,proto3" json:"completed,omitempty"`
+	Failures    uint32        `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`
+	OutputBytes uint64        `protobuf:"varint,4,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
 	// The leader's term when the stage's tasks were admitted.
 	Term uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
 	// The outputs so far are records.
@@ -1752,10 +1753,11 @@ func (x *StageRecord) GetRecords() bool {
 
 // TaskRecord is written when something happened to a task that its stage's admission does not tell.
 type TaskRecord struct {
-	state      protoimpl.MessageState `protogen:"open.v1"`
-	State      v1.TaskState           `protobuf:"varint,1,opt,name=state,proto3,enum=wattle.v1.TaskState" json:"state,omitempty"`
-	Generation uint32                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
-	Attempt    uint32                 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Never pending or canceled: that is told from the stage and the job, when it is read.
+	State      v1.TaskState `protobuf:"varint,1,opt,name=state,proto3,enum=wattle.v1.TaskState" json:"state,omitempty"`
+	Generation uint32       `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	Attempt    uint32       `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// The term in which this attempt was recorded.
 	Term uint64 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
 	// Unix nanoseconds before which the attempt must not begin.
