@@ -48,7 +48,7 @@ func (a *app) demo() *cobra.Command {
 	f.StringVar(&d.glob, "glob", "*.go", "which files below it")
 	f.IntVar(&d.top, "top", 10, "how many of the most frequent words to print")
 	f.StringVar(&d.out, "out", "", "a file for all counts, as JSON")
-	f.Int64Var(&d.cfg.ShuffleBytes, "shuffle-memory", 0, "bytes of records a task keeps in memory before it spills (default 64 MiB)")
+	sizeVar(f, &d.cfg.ShuffleBytes, "shuffle-memory", "records a task keeps in memory before it spills (default 64MiB)")
 	f.Uint64Var(&d.cfg.TrimEntries, "trim-entries", 0, "log entries a shard keeps before it drops the beginning (default 10000)")
 	return c
 }

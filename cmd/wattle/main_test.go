@@ -49,6 +49,11 @@ func TestExitStatus(t *testing.T) {
 		{"new Bad!Name", 1, "cannot be the name"},
 		{"new x --lang cobol", 1, "language"},
 		{"demo --top -1", 2, "--top"},
+		{"demo --shuffle-memory lots", 2, `"lots" for "--shuffle-memory" flag: want a size such as`},
+		{"up --guest-memory 1,5GB", 2, `"1,5GB" for "--guest-memory" flag: want a size such as`},
+		{"up --shuffle-memory -5", 2, `"-5" for "--shuffle-memory" flag: want a size such as`},
+		{"push x.wasm --service a --memory 10XB", 2, `"10XB" for "--memory" flag: want a size such as 64MiB, 64MB or 67108864`},
+		{"push /does/not/exist.wasm --service a --memory 10MB --output-bytes 1gib --log-bytes 5k --stack-bytes 1048576", 1, "no such file"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			t.Parallel()

@@ -23,7 +23,8 @@ func (a *app) push() *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use: "push FILE --service NAME", Short: "Publish a module as a version of a service",
-		Long: "Publish a .wasm module, or a JavaScript file, of which a module is made, as a version of a service.", Args: cobra.ExactArgs(1),
+		Long: "Publish a .wasm module, or a JavaScript file, of which a module is made, as a version of a service. " + sizesHelp,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if service == "" {
 				return usage("say which service: --service NAME")
@@ -71,12 +72,12 @@ func (a *app) push() *cobra.Command {
 	f.StringVar(&service, "service", "", "the service to publish to; made if it does not exist")
 	f.Uint64Var(&o.Version, "version", 0, "the version's number (default the next free one)")
 	f.StringArrayVar(&o.Aliases, "alias", nil, "an alias to point at the version; may be repeated")
-	f.Uint64Var(&memory, "memory", 0, "limit of a call's memory in bytes")
+	sizeVar(f, &memory, "memory", "limit of a call's memory")
 	f.DurationVar(&timeout, "timeout", 0, "limit of a call's time")
-	f.Uint64Var(&outputBytes, "output-bytes", 0, "limit of a call's output in bytes")
-	f.Uint64Var(&logBytes, "log-bytes", 0, "limit of a call's log in bytes")
+	sizeVar(f, &outputBytes, "output-bytes", "limit of a call's output")
+	sizeVar(f, &logBytes, "log-bytes", "limit of a call's log")
 	f.Uint64Var(&fuel, "fuel", 0, "limit of what a call computes, in instructions or so")
-	f.Uint64Var(&stack, "stack-bytes", 0, "limit of a call's call stack in bytes")
+	sizeVar(f, &stack, "stack-bytes", "limit of a call's call stack")
 	f.Uint32Var(&concurrency, "concurrency", 0, "limit of how many calls of a function run at a time on a node")
 	f.BoolVar(&o.Fresh, "fresh", false, "run each call in an instance made for it, in which the module's start runs first")
 	grants.register(f)

@@ -20,7 +20,7 @@ func (a *app) up() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Run a node",
-		Long:  "Run a node. It prints one line when it is ready and runs until it is interrupted.",
+		Long:  "Run a node. It prints one line when it is ready and runs until it is interrupted. " + sizesHelp,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var level slog.Level
@@ -68,9 +68,9 @@ func (a *app) up() *cobra.Command {
 	f.StringArrayVar(&cfg.Origins, "allow-origin", nil, "a web page's origin that may call the node; may be repeated")
 	f.StringArrayVar(&cfg.Hosts, "allow-host", nil, "a further host name under which clients call the node; may be repeated")
 	f.IntVar(&cfg.Slots, "slots", 0, "tasks that run at once (default the number of CPUs)")
-	f.Uint64Var(&cfg.GuestMemory, "guest-memory", 0, "bytes of memory for all guests together (default half of the machine's)")
+	sizeVar(f, &cfg.GuestMemory, "guest-memory", "memory for all guests together (default half of the machine's)")
 	f.Uint32Var(&cfg.Shards, "shards", 0, "shards of a new data directory (default 64)")
-	f.Int64Var(&cfg.ShuffleBytes, "shuffle-memory", 0, "bytes of records a task keeps in memory before it spills (default 64 MiB)")
+	sizeVar(f, &cfg.ShuffleBytes, "shuffle-memory", "records a task keeps in memory before it spills (default 64MiB)")
 	f.Uint64Var(&cfg.TrimEntries, "trim-entries", 0, "log entries a shard keeps before it drops the beginning (default 10000)")
 	f.DurationVar(&cfg.CollectInterval, "collect-interval", 0, "how often unused blobs are removed (default 10m)")
 	f.DurationVar(&cfg.PinTTL, "pin-ttl", 0, "how long a new blob is kept although nothing refers to it yet (default 10m)")

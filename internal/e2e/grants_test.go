@@ -15,6 +15,7 @@ import (
 
 	"github.com/wattlehq/wattle/client"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/node"
 	"github.com/wattlehq/wattle/testdata"
 )
@@ -140,11 +141,15 @@ func TestFoldersAreCheckedAtEachCall(t *testing.T) {
 
 func TestConfigsThatMakeNoSense(t *testing.T) {
 	t.Parallel()
-	for _, flag := range []string{"--slots=-1", "--collect-interval=-1s", "--retention=-1h", "--shuffle-memory=-5"} {
+	for _, flag := range []string{"--slots=-1", "--collect-interval=-1s", "--retention=-1h"} {
 		_, stderr, status := runWattle(t, "", "", "up", "--data", filepath.Join(t.TempDir(), "data"), "--addr", "127.0.0.1:0", flag)
 		if name, _, _ := strings.Cut(flag, "="); status != 1 || !strings.Contains(stderr, name+" is negative") {
 			t.Errorf("%s: %d %s", flag, status, stderr)
 		}
+	}
+	// No flag can say this, but a Config can.
+	if _, err := node.New(t.Context(), node.Config{Data: filepath.Join(t.TempDir(), "data"), Addr: "127.0.0.1:0", ShuffleBytes: -5}); fault.Reason(err) != "bad_config" {
+		t.Error(err)
 	}
 }
 
