@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -50,6 +51,8 @@ type Info struct {
 	ABI string
 	// Functions are sorted by name.
 	Functions []Function
+	// LeftOut says which exported functions cannot be called, and why: for each reason, the names in quotes and the reason.
+	LeftOut []string
 	// Memory is what a call needs at least, in bytes: what the module's memory has when it begins.
 	Memory uint64
 	// Fresh says why each call gets an instance of its own; empty where calls share instances that are put back to
@@ -114,31 +117,38 @@ func (e *entry) classify() {
 	}
 }
 
-// foreign answers the functions of modules that were made for other hosts; ok is false for a native one.
-func (e *entry) foreign() (functions []Function, ok bool) {
-	switch e.info.ABI {
-	case abiCommand:
-		// Some compilers export functions beside the command.
-		functions = append(functions, Function{Name: "main"})
-		for name, s := range e.program.exports() {
-			if s == shapeStatus && nameFault(name) == "" && name != "main" {
-				functions = append(functions, Function{Name: name})
-			}
-		}
-		slices.SortFunc(functions, func(a, b Function) int { return strings.Compare(a.Name, b.Name) })
-		return functions, true
-	case abiWapc:
-		return []Function{{Name: AnyFunction, Description: "any operation: waPC guests do not tell which they have"}}, true
-	case abiExtism:
-		for name, s := range e.program.exports() {
-			if (s == shapeStatus || s == shapeVoid) && !slices.Contains(e.starts, name) && (name == "_start" || nameFault(name) == "") && !haskell[name] {
-				functions = append(functions, Function{Name: name})
-			}
-		}
-		slices.SortFunc(functions, func(a, b Function) int { return strings.Compare(a.Name, b.Name) })
-		return functions, true
+// exported sorts the functions that a module exports: those that can be called, and why others cannot. What belongs to the host or to
+// the runtime that a compiler links in is neither.
+func (e *entry) exported() (functions []Function, leftOut []string) {
+	command, extism := e.info.ABI == abiCommand, e.info.ABI == abiExtism
+	wrongType := "the type is not () -> i32"
+	if extism {
+		wrongType = "the type is neither () -> i32 nor () -> ()"
 	}
-	return nil, false
+	if command {
+		functions = append(functions, Function{Name: "main"})
+	}
+	faulty := map[string][]string{}
+	exports := e.program.exports()
+	for _, name := range slices.Sorted(maps.Keys(exports)) {
+		s, start := exports[name], extism && name == "_start"
+		switch {
+		case slices.Contains(e.starts, name), reserved(name) && !start, command && name == "main", extism && haskell[name]:
+		case s != shapeStatus && !(extism && s == shapeVoid):
+			faulty[wrongType] = append(faulty[wrongType], name)
+		case nameFault(name) != "" && !start:
+			why := "the name " + nameFault(name)
+			faulty[why] = append(faulty[why], name)
+		default:
+			functions = append(functions, Function{Name: name})
+		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(faulty)) {
+		names := lo.Map(faulty[why], func(name string, _ int) string { return fmt.Sprintf("%.60q", name) })
+		leftOut = append(leftOut, shorten(names)+": "+why)
+	}
+	slices.SortFunc(functions, func(a, b Function) int { return strings.Compare(a.Name, b.Name) })
+	return functions, leftOut
 }
 
 // haskell are functions of its runtime that modules export.
@@ -146,22 +156,16 @@ var haskell = map[string]bool{"hs_exit": true, "hs_perform_gc": true, "hs_lock_s
 
 // describe finds out what functions the module of e has, whose start has run in s.
 func (h *Host) describe(ctx context.Context, e *entry, s *slot, limits Limits) error {
-	if functions, ok := e.foreign(); ok {
-		if e.info.Functions = functions; len(functions) == 0 {
-			return noFunctions()
-		}
+	if e.info.ABI == abiWapc {
+		e.info.Functions = []Function{{Name: AnyFunction, Description: "any operation: waPC guests do not tell which they have"}}
 		return nil
 	}
-	exports := e.program.exports()
-	found := map[string]Function{}
-	if !e.dispatcher {
-		for name, s := range exports {
-			if s == shapeStatus && nameFault(name) == "" {
-				found[name] = Function{Name: name}
-			}
-		}
+	native := e.info.ABI == abiNative
+	if !native || !e.dispatcher {
+		e.info.Functions, e.info.LeftOut = e.exported()
 	}
-	if e.describes {
+	found := lo.SliceToMap(e.info.Functions, func(f Function) (string, Function) { return f.Name, f })
+	if native && e.describes {
 		var out bytes.Buffer
 		var logged []string
 		call := &Call{Function: "wattle_describe", Output: &out, Log: func(_ Level, line string) { logged = append(logged, line) }}
@@ -183,9 +187,9 @@ func (h *Host) describe(ctx context.Context, e *entry, s *slot, limits Limits) e
 		}
 	}
 	if len(found) == 0 {
-		return noFunctions()
+		return noFunctions(e.info.LeftOut)
 	}
-	if len(found) > maxFunctions {
+	if native && len(found) > maxFunctions {
 		return badDescription("%d functions are too many; the most is %d", len(found), maxFunctions)
 	}
 	e.info.Functions = lo.Values(found)
@@ -193,8 +197,8 @@ func (h *Host) describe(ctx context.Context, e *entry, s *slot, limits Limits) e
 	return nil
 }
 
-func noFunctions() error {
-	return fault.New(fault.Invalid, "no_functions", "the module has no functions to call").
+func noFunctions(leftOut []string) error {
+	return fault.New(fault.Invalid, "no_functions", "%s", strings.Join(append([]string{"the module has no functions to call"}, leftOut...), "; ")).
 		Hint("export functions of type () -> i32, or _start (a WASI command); names that begin with _ or wattle_ do not count. Go guests are built with -buildmode=c-shared and register functions in init or main's package variables")
 }
 
@@ -245,12 +249,16 @@ func nameFault(name string) string {
 		return "is empty"
 	case len(name) > maxName:
 		return fmt.Sprintf("is longer than %d bytes", maxName)
-	case name[0] == '_', strings.HasPrefix(name, "wattle_"):
+	case reserved(name):
 		return "is reserved: it begins with _ or wattle_"
 	case !utf8.ValidString(name), strings.ContainsFunc(name, func(r rune) bool { return r == '/' || !unicode.IsGraphic(r) || unicode.IsSpace(r) }):
 		return "has characters that are not allowed: use letters, digits and . - _"
 	}
 	return ""
+}
+
+func reserved(name string) bool {
+	return strings.HasPrefix(name, "_") || strings.HasPrefix(name, "wattle_")
 }
 
 func badDescription(format string, args ...any) *fault.Error {

@@ -3,7 +3,10 @@ package host
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -40,6 +43,63 @@ func module(sections ...string) []byte {
 		b = append(b, s[1:]...)
 	}
 	return b
+}
+
+// exporting makes a module that exports functions by name, each of type 0: () -> i32, 1: () -> (), or 2: (i32, i32) -> i32. With an import
+// it is one for Extism.
+func exporting(extism bool, exports map[string]byte) []byte {
+	text := func(s string) string { return string(append(binary.AppendUvarint(nil, uint64(len(s))), s...)) }
+	n := string(rune(len(exports)))
+	sections, first := []string{"\x01\x03\x60\x00\x01\x7f\x60\x00\x00\x60\x02\x7f\x7f\x01\x7f"}, byte(0)
+	if extism {
+		sections, first = []string{"\x01\x04\x60\x00\x01\x7f\x60\x00\x00\x60\x02\x7f\x7f\x01\x7f\x60\x00\x01\x7e", "\x02\x01" + text("extism:host/env") + text("input_length") + "\x00\x03"}, 1
+	}
+	functions, names, code := "\x03"+n, "\x07"+n, "\x0a"+n
+	for i, name := range slices.Sorted(maps.Keys(exports)) {
+		functions += string(rune(exports[name]))
+		names += text(name) + string([]byte{0, first + byte(i)})
+		code += [...]string{"\x04\x00\x41\x00\x0b", "\x02\x00\x0b", "\x04\x00\x41\x00\x0b"}[exports[name]]
+	}
+	return module(append(sections, functions, names, code)...)
+}
+
+// Exports that are no functions to call are named with the reason, but for what belongs to compilers and hosts.
+func TestInspectLeftOut(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, Config{})
+	const status, void, other = 0, 1, 2
+	const oddName = "the name has characters that are not allowed: use letters, digits and . - _"
+	const notStatus = "the type is not () -> i32"
+	many, named := map[string]byte{"good": status}, []string{}
+	for i := range 30 {
+		name := fmt.Sprintf("f%02d", i)
+		many[name] = other
+		named = append(named, strconv.Quote(name))
+	}
+	for name, c := range map[string]struct {
+		wasm               []byte
+		abi                string
+		functions, leftOut []string
+	}{
+		"native":       {testdata.Wasm("leftout"), abiNative, []string{"good"}, []string{`"a b", "a/b": ` + oddName, `"malloc": ` + notStatus}},
+		"names":        {exporting(false, map[string]byte{"": status, "é": status, "\t": status, strings.Repeat("n", 129): status, "_x": other, "wattle_x": status}), abiNative, []string{"é"}, []string{`"\t": ` + oddName, `"": the name is empty`, `"` + strings.Repeat("n", 60) + `": the name is longer than 128 bytes`}},
+		"many":         {exporting(false, many), abiNative, []string{"good"}, []string{strings.Join(named[:20], ", ") + " and 10 more: " + notStatus}},
+		"command":      {exporting(false, map[string]byte{"_start": void, "main": other, "__main_void": status, "b": status, "z": status, "a b": status, "free": other}), abiCommand, []string{"b", "main", "z"}, []string{`"a b": ` + oddName, `"free": ` + notStatus}},
+		"extism":       {exporting(true, map[string]byte{"_start": void, "go": void, "say": status, "a b": void, "free": other, "hs_exit": other}), abiExtism, []string{"_start", "go", "say"}, []string{`"a b": ` + oddName, `"free": the type is neither () -> i32 nor () -> ()`}},
+		"dispatcher":   {testdata.Wasm("describe"), abiNative, []string{"count", "plain", "sum"}, nil},
+		"any function": {testdata.Wasm("wapc"), abiWapc, []string{AnyFunction}, nil},
+	} {
+		info, err := h.Inspect(t.Context(), c.wasm)
+		var functions []string
+		for _, f := range info.Functions {
+			functions = append(functions, f.Name)
+		}
+		if err != nil || info.ABI != c.abi || !slices.Equal(functions, c.functions) || !slices.Equal(info.LeftOut, c.leftOut) {
+			t.Errorf("%s: %+v, %v", name, info, err)
+		}
+	}
+	_, err := h.Inspect(t.Context(), exporting(false, map[string]byte{"a b": status, "add": other}))
+	wantFaultInside(t, err, fault.Invalid, "no_functions", `no functions to call; "a b": `+oddName+`; "add": `+notStatus)
 }
 
 func TestInspectRefuses(t *testing.T) {

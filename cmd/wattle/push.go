@@ -65,6 +65,7 @@ func (a *app) push() *cobra.Command {
 				for _, f := range v.Functions {
 					fmt.Fprintf(w, "  %s/%s  %s\n", v.Service, f.Name, plain(f.Description))
 				}
+				printLeftOut(w, v)
 			})
 		},
 	}

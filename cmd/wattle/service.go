@@ -202,5 +202,13 @@ func printService(w io.Writer, s *wattlev1.Service) {
 		for _, f := range v.Functions {
 			fmt.Fprintf(w, "  %-8s %s  %s\n", dag.KindName(f.Kind), f.Name, plain(f.Description))
 		}
+		printLeftOut(w, v)
+	}
+}
+
+// printLeftOut says which exports of a version are not among its functions.
+func printLeftOut(w io.Writer, v *wattlev1.Version) {
+	for _, l := range v.LeftOut {
+		fmt.Fprintf(w, "  left out %s\n", plain(l))
 	}
 }

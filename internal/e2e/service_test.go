@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -134,4 +136,30 @@ func (e *serviceEvents) next(t *testing.T) *wattlev1.WatchServicesResponse {
 		t.Fatal("the watch ended:", e.stream.Err())
 	}
 	return e.stream.Msg()
+}
+
+// Whoever pushes a module learns which of its exports are no functions, and so does who looks at the service later.
+func TestLeftOutExports(t *testing.T) {
+	t.Parallel()
+	both(t, node.Config{}, func(t *testing.T, n *target) {
+		file := filepath.Join(t.TempDir(), "m.wasm")
+		if err := os.WriteFile(file, testdata.Wasm("leftout"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"push", file, "--service", "svc"}, {"service", "get", "svc"}} {
+			out, _, _ := n.wattle("", args...)
+			for _, want := range []string{"good", `left out "a b", "a/b": the name has characters`, `left out "malloc": the type is not () -> i32`} {
+				if !strings.Contains(out, want) {
+					t.Errorf("wattle %v: %q is not in:\n%s", args, want, out)
+				}
+			}
+			if strings.Contains(out, "_own") {
+				t.Errorf("wattle %v tells of what is not meant to be called:\n%s", args, out)
+			}
+			out, _, _ = n.wattle("", append([]string{"--output", "json"}, args...)...)
+			if !strings.Contains(out, `"leftOut":["\"a b\", \"a/b\": the name has`) {
+				t.Errorf("wattle %v as JSON: %s", args, out)
+			}
+		}
+	})
 }

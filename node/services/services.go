@@ -124,7 +124,7 @@ func (s *Services) CreateVersion(ctx context.Context, req *wattlev1.CreateVersio
 		Version: &wattlev1.Version{
 			Service: req.Service, Number: req.Number, Digest: d.String(), Size: uint64(len(wasm)), Abi: info.ABI, Functions: functions,
 			Limits: req.Limits, FunctionLimits: req.FunctionLimits, Fresh: req.Fresh, FreshReason: fresh,
-			Capabilities: req.Capabilities,
+			Capabilities: req.Capabilities, LeftOut: info.LeftOut,
 		},
 		Aliases: req.Aliases,
 	}}})

@@ -474,8 +474,10 @@ type Version struct {
 	Fresh bool `protobuf:"varint,10,opt,name=fresh,proto3" json:"fresh,omitempty"`
 	// Why each call gets an instance of its own. Empty where calls share instances that are put back to the same
 	// clean state after each.
-	FreshReason   string        `protobuf:"bytes,11,opt,name=fresh_reason,json=freshReason,proto3" json:"fresh_reason,omitempty"`
-	Capabilities  *Capabilities `protobuf:"bytes,12,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	FreshReason  string        `protobuf:"bytes,11,opt,name=fresh_reason,json=freshReason,proto3" json:"fresh_reason,omitempty"`
+	Capabilities *Capabilities `protobuf:"bytes,12,opt,name=capabilities,proto3" json:"capabilities,omitempty"`
+	// Which exported functions cannot be called, and why: for people.
+	LeftOut       []string `protobuf:"bytes,13,rep,name=left_out,json=leftOut,proto3" json:"left_out,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -590,6 +592,13 @@ func (x *Version) GetFreshReason() string {
 func (x *Version) GetCapabilities() *Capabilities {
 	if x != nil {
 		return x.Capabilities
+	}
+	return nil
+}
+
+func (x *Version) GetLeftOut() []string {
+	if x != nil {
+		return x.LeftOut
 	}
 	return nil
 }
@@ -1748,7 +1757,7 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"FilesGrant\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x14\n" +
-	"\x05write\x18\x03 \x01(\bR\x05write\"\xaf\x04\n" +
+	"\x05write\x18\x03 \x01(\bR\x05write\"\xca\x04\n" +
 	"\aVersion\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x16\n" +
@@ -1763,7 +1772,8 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"\x05fresh\x18\n" +
 	" \x01(\bR\x05fresh\x12!\n" +
 	"\ffresh_reason\x18\v \x01(\tR\vfreshReason\x12;\n" +
-	"\fcapabilities\x18\f \x01(\v2\x17.wattle.v1.CapabilitiesR\fcapabilities\x1aT\n" +
+	"\fcapabilities\x18\f \x01(\v2\x17.wattle.v1.CapabilitiesR\fcapabilities\x12\x19\n" +
+	"\bleft_out\x18\r \x03(\tR\aleftOut\x1aT\n" +
 	"\x13FunctionLimitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12'\n" +
 	"\x05value\x18\x02 \x01(\v2\x11.wattle.v1.LimitsR\x05value:\x028\x01\"\xe0\x01\n" +
