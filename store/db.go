@@ -15,8 +15,8 @@ import (
 
 const writeCategory = vfs.WriteCategoryUnspecified
 
-// DB is one of the two ordered maps of a Store.
-type DB struct {
+// pebbleDB is a DB in Pebble.
+type pebbleDB struct {
 	p   *pebble.DB
 	dir string
 }
@@ -27,7 +27,7 @@ type dbOptions struct {
 	fatal func(error)
 }
 
-func openDB(fs FS, dir string, o dbOptions) (*DB, error) {
+func openDB(fs FS, dir string, o dbOptions) (DB, error) {
 	under, err := openDBFS(fs, dir, o.wal)
 	if err != nil {
 		return nil, err
@@ -70,99 +70,78 @@ func openDB(fs FS, dir string, o dbOptions) (*DB, error) {
 		return nil, err
 	}
 	under.opened(o.fatal)
-	return &DB{p: p, dir: dir}, nil
+	return &pebbleDB{p: p, dir: dir}, nil
 }
 
-// Dir is the directory of the database.
-func (db *DB) Dir() string { return db.dir }
+func (db *pebbleDB) Dir() string { return db.dir }
 
-func (db *DB) close() error {
+func (db *pebbleDB) Close() error {
 	if err := db.p.Flush(); err != nil {
 		return errors.Join(err, db.p.Close())
 	}
 	return db.p.Close()
 }
 
-// NewBatch returns a batch of writes. With indexed, reads of the batch see what it already holds.
-func (db *DB) NewBatch(indexed bool) *Batch {
+func (db *pebbleDB) NewBatch(indexed bool) Batch {
 	if indexed {
-		return &Batch{b: db.p.NewIndexedBatch()}
+		return &pebbleBatch{b: db.p.NewIndexedBatch()}
 	}
-	return &Batch{b: db.p.NewBatch()}
+	return &pebbleBatch{b: db.p.NewBatch()}
 }
 
-// Get returns a copy of the value of key, and whether it is there.
-func (db *DB) Get(key []byte) ([]byte, bool, error) { return get(db.p, key) }
+func (db *pebbleDB) Get(key []byte) ([]byte, bool, error) { return get(db.p, key) }
 
-// Scan yields the pairs with lower <= key < upper in order, valid until the next one. After an error, which is
-// yielded with nil slices in *err, it ends.
-func (db *DB) Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
+func (db *pebbleDB) Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
 	return scan(db.p, &pebble.IterOptions{LowerBound: lower, UpperBound: upper}, err)
 }
 
-// ScanDurable is Scan over what would survive a crash now: in a database without a write-ahead log, what was flushed.
-func (db *DB) ScanDurable(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
+func (db *pebbleDB) ScanDurable(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
 	return scan(db.p, &pebble.IterOptions{LowerBound: lower, UpperBound: upper, OnlyReadGuaranteedDurable: true}, err)
 }
 
-// Flush makes everything committed so far durable.
-func (db *DB) Flush() error { return db.p.Flush() }
+func (db *pebbleDB) Flush() error { return db.p.Flush() }
 
-// AsyncFlush begins a Flush and does not wait for it.
-func (db *DB) AsyncFlush() error {
+func (db *pebbleDB) AsyncFlush() error {
 	_, err := db.p.AsyncFlush()
 	return err
 }
 
-// Snapshot returns a view of the database as it is now. The caller closes it.
-func (db *DB) Snapshot() *Snapshot { return &Snapshot{s: db.p.NewSnapshot()} }
+func (db *pebbleDB) Snapshot() Snapshot { return &pebbleSnapshot{s: db.p.NewSnapshot()} }
 
-// Snapshot is a DB at one moment.
-type Snapshot struct{ s *pebble.Snapshot }
+type pebbleSnapshot struct{ s *pebble.Snapshot }
 
-// Get is DB.Get.
-func (s *Snapshot) Get(key []byte) ([]byte, bool, error) { return get(s.s, key) }
+func (s *pebbleSnapshot) Get(key []byte) ([]byte, bool, error) { return get(s.s, key) }
 
-// Scan is DB.Scan.
-func (s *Snapshot) Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
+func (s *pebbleSnapshot) Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
 	return scan(s.s, &pebble.IterOptions{LowerBound: lower, UpperBound: upper}, err)
 }
 
-// Close gives the view back.
-func (s *Snapshot) Close() error { return s.s.Close() }
+func (s *pebbleSnapshot) Close() error { return s.s.Close() }
 
-// Batch collects writes that take effect together. It is not safe for concurrent use.
-type Batch struct {
-	b *pebble.Batch
-}
+type pebbleBatch struct{ b *pebble.Batch }
 
-// Get is DB.Get, seeing the batch's own writes. The batch must be indexed.
-func (b *Batch) Get(key []byte) ([]byte, bool, error) { return get(b.b, key) }
+func (b *pebbleBatch) Get(key []byte) ([]byte, bool, error) { return get(b.b, key) }
 
-// Scan is DB.Scan, seeing the writes made before it began. The batch must be indexed.
-func (b *Batch) Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
+func (b *pebbleBatch) Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte] {
 	return scan(b.b, &pebble.IterOptions{LowerBound: lower, UpperBound: upper}, err)
 }
 
-// Set, Delete and DeleteRange copy what they are given.
-func (b *Batch) Set(key, value []byte) error { return b.b.Set(key, value, nil) }
+func (b *pebbleBatch) Set(key, value []byte) error { return b.b.Set(key, value, nil) }
 
-// Delete removes key.
-func (b *Batch) Delete(key []byte) error { return b.b.Delete(key, nil) }
+func (b *pebbleBatch) Delete(key []byte) error { return b.b.Delete(key, nil) }
 
-// DeleteRange removes the keys with lower <= key < upper.
-func (b *Batch) DeleteRange(lower, upper []byte) error { return b.b.DeleteRange(lower, upper, nil) }
+func (b *pebbleBatch) DeleteRange(lower, upper []byte) error {
+	return b.b.DeleteRange(lower, upper, nil)
+}
 
-// Commit makes the writes visible and, with sync in a database with a write-ahead log, durable.
-func (b *Batch) Commit(sync bool) error {
+func (b *pebbleBatch) Commit(sync bool) error {
 	if sync {
 		return b.b.Commit(pebble.Sync)
 	}
 	return b.b.Commit(pebble.NoSync)
 }
 
-// Close gives the batch back, committed or not.
-func (b *Batch) Close() error { return b.b.Close() }
+func (b *pebbleBatch) Close() error { return b.b.Close() }
 
 func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
 	v, closer, err := r.Get(key)

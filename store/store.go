@@ -35,10 +35,10 @@ type Options struct {
 
 // Store is an open data directory. Its methods and databases may be used concurrently.
 type Store struct {
-	FS    FS
-	Dir   string
-	Log   *DB
-	State *DB
+	FS  FS
+	Dir string
+	// Log has a write-ahead log, State none: after a crash it is what it was at some moment since its last flush.
+	Log, State DB
 
 	lock io.Closer
 }
@@ -107,9 +107,9 @@ func (s *Store) Scratch() string { return s.FS.PathJoin(s.Dir, "scratch") }
 // Close closes the databases and gives the lock back. Every reader must have been closed before.
 func (s *Store) Close() error {
 	var errs []error
-	for _, db := range []*DB{s.State, s.Log} {
+	for _, db := range []DB{s.State, s.Log} {
 		if db != nil {
-			errs = append(errs, db.close())
+			errs = append(errs, db.Close())
 		}
 	}
 	if s.lock != nil {

@@ -24,7 +24,7 @@ func mustOpen(t *testing.T, fs FS) *Store {
 	return s
 }
 
-func set(t *testing.T, db *DB, key string, sync bool) {
+func set(t *testing.T, db DB, key string, sync bool) {
 	t.Helper()
 	b := db.NewBatch(false)
 	defer b.Close()
@@ -36,7 +36,7 @@ func set(t *testing.T, db *DB, key string, sync bool) {
 	}
 }
 
-func has(t *testing.T, db *DB, key string) bool {
+func has(t *testing.T, db DB, key string) bool {
 	t.Helper()
 	v, ok, err := db.Get([]byte(key))
 	if err != nil || ok && string(v) != "value of "+key {
