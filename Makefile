@@ -15,6 +15,17 @@ build: ## build the binary into ./wattle
 test: ## the tests, as the README promises them
 	$(GO) test ./...
 
+SEEDS ?= 20000
+START ?= 1
+
+.PHONY: sim
+sim: ## clusters in which everything goes wrong: SEEDS=20000 of them, from START=1
+	$(GO) test ./internal/sim -run TestSeeds -timeout 0 -v -args -seeds $(SEEDS) -start $(START)
+
+.PHONY: bugs
+bugs: ## whether the simulator finds the mistakes we know, each built in
+	$(GO) test ./internal/sim -run TestBugs -timeout 0 -v -args -bugs 2000
+
 .PHONY: race
 race: ## the tests under the race detector
 	$(GO) test -race -short ./...

@@ -38,9 +38,9 @@ func newMetrics(n *Node) *metrics {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
 	}
 	m.registry.MustRegister(m.calls, m.collected, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	counter("wattle_log_syncs_total", "Synced writes of the log store.", func() float64 { return float64(n.engine.Syncs()) })
-	counter("wattle_log_trimmed_total", "Log entries dropped because the state store has them.", func() float64 { return float64(n.engine.Trimmed()) })
-	counter("wattle_log_replayed_total", "Log entries applied again after the start.", func() float64 { return float64(n.engine.Replayed()) })
+	counter("wattle_log_syncs_total", "Synced writes of the log store.", func() float64 { return float64(n.engine.Counts().Syncs) })
+	counter("wattle_log_trimmed_total", "Log entries dropped because the state store has them.", func() float64 { return float64(n.engine.Counts().Trimmed) })
+	counter("wattle_log_replayed_total", "Log entries applied again after the start.", func() float64 { return float64(n.engine.Counts().Replayed) })
 	counter("wattle_tasks_started_total", "Attempts begun.", func() float64 { return float64(n.sched.Stats().Started) })
 	counter("wattle_tasks_completed_total", "Attempts that completed.", func() float64 { return float64(n.sched.Stats().Completed) })
 	counter("wattle_tasks_failed_total", "Attempts that failed.", func() float64 { return float64(n.sched.Stats().Failed) })

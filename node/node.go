@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -39,8 +40,6 @@ import (
 	"github.com/wattlehq/wattle/worker"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
-
-	mathrand "math/rand/v2"
 )
 
 // Config says how a node works. Data must be set.
@@ -188,11 +187,14 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.openHost(ctx); err != nil {
 		return nil, err
 	}
-	replica := mathrand.Uint64() | 1
-	var table *shard.Table
+	table, err := shard.NewTable(cfg.Shards)
+	if err != nil {
+		return nil, err
+	}
+	self := newID("n")
 	n.identity, table, err = shard.Found(n.store, shard.Founding{
-		Identity: &storev1.Identity{ClusterId: newID("c"), NodeId: newID("n"), Replica: replica, CreatedAt: n.startedAt.UnixNano()},
-		Shards:   cfg.Shards, Voters: []uint64{replica},
+		Identity: &storev1.Identity{ClusterId: newID("c"), NodeId: self, CreatedAt: n.startedAt.UnixNano()},
+		Table:    table, Nodes: []shard.NodeID{shard.NodeID(self)},
 	})
 	if err != nil {
 		return nil, err
@@ -200,7 +202,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.view = registry.NewView()
 	n.sched = jobs.NewScheduler(time.Now)
 	n.engine, err = shard.New(shard.Config{
-		Store: n.store, Table: table, Replica: n.identity.Replica, Sink: &sink{n}, TrimEntries: cfg.TrimEntries,
+		Store: n.store, Table: table, Node: shard.NodeID(n.identity.NodeId), Sink: &sink{n}, TrimEntries: cfg.TrimEntries,
 		Machines: machines,
 	})
 	if err != nil {
@@ -308,22 +310,24 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 func (n *Node) catchUp(ctx context.Context) error {
-	err := n.engine.Read(ctx, registry.Slot, machine.Registry, func(r machine.Reader) error {
-		n.view.Load(registry.List(r))
-		return nil
-	})
-	if err != nil {
+	if err := n.engine.Read(ctx, registry.Slot, machine.Registry, n.loadRegistry); err != nil {
 		return err
 	}
-	err = n.engine.Read(ctx, secret.Slot, machine.Secrets, func(r machine.Reader) error {
-		n.secrets.View.Load(secret.List(r))
-		return nil
-	})
-	if err != nil {
+	if err := n.engine.Read(ctx, secret.Slot, machine.Secrets, n.loadSecrets); err != nil {
 		return err
 	}
 	close(n.caughtUp)
 	<-ctx.Done()
+	return nil
+}
+
+func (n *Node) loadRegistry(r machine.Reader) error {
+	n.view.Load(registry.List(r))
+	return nil
+}
+
+func (n *Node) loadSecrets(r machine.Reader) error {
+	n.secrets.View.Load(secret.List(r))
 	return nil
 }
 
@@ -361,6 +365,20 @@ func (s *sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {
 		}
 	}
 	s.n.sched.Applied(id, term, effects)
+}
+
+func (s *sink) Installed(id shard.ID) {
+	table := s.n.engine.Table()
+	var errs []error
+	if table.Of(registry.Slot) == id {
+		errs = append(errs, s.n.engine.Peek(registry.Slot, machine.Registry, s.n.loadRegistry))
+	}
+	if table.Of(secret.Slot) == id {
+		errs = append(errs, s.n.engine.Peek(secret.Slot, machine.Secrets, s.n.loadSecrets))
+	}
+	if err := errors.Join(errs...); err != nil {
+		slog.Error("what a snapshot brought cannot be read", "shard", id, "error", err)
+	}
 }
 
 func (s *sink) Yield(id shard.ID) { s.n.sched.Yield(id) }

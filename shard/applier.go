@@ -2,11 +2,12 @@ package shard
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
@@ -15,11 +16,11 @@ import (
 	"github.com/wattlehq/wattle/store"
 )
 
-// applier is the only one to write the state store: it runs the machines over what is committed.
+// applier is the only one to write the shards' state: it runs the machines over what is committed.
 type applier struct {
-	e        *Engine
-	inbox    *mailbox[storageMessage]
-	replayed atomic.Uint64
+	e     *Engine
+	inbox *mailbox[storageMessage]
+	hash  xxhash.Digest
 }
 
 func (a *applier) run(ctx context.Context) {
@@ -35,63 +36,112 @@ func (a *applier) run(ctx context.Context) {
 	}
 }
 
+// outcome is what applying the entries of one message has led to.
+type outcome struct {
+	last    *raftpb.Entry
+	effects []machine.Effect
+	answers []func()
+}
+
 // turn applies the entries of some messages in one unsynced batch, then tells everybody.
 func (a *applier) turn(ms []storageMessage) {
 	b := a.e.cfg.Store.State.NewBatch(true)
 	defer b.Close()
-	type outcome struct {
-		effects []machine.Effect
-		answers []func()
-	}
 	outcomes := make([]outcome, len(ms))
 	for i, m := range ms {
-		if m.m == nil {
-			continue
+		switch {
+		case m.retire:
+			a.drop(b, m.g)
+		case m.g.dropped:
+		case m.install != 0:
+			a.install(b, m.g, m.install)
+		case m.m != nil:
+			outcomes[i] = a.applyAll(b, m)
 		}
-		o := &outcomes[i]
-		for _, entry := range m.m.Entries {
-			if entry.GetIndex() <= m.g.atStart {
-				a.replayed.Add(1)
-			}
-			effects, answers := a.apply(b, m.g, entry)
-			o.effects = append(o.effects, effects...)
-			o.answers = append(o.answers, answers...)
-		}
-		last := m.m.Entries[len(m.m.Entries)-1]
-		v, err := proto.Marshal(&storev1.Applied{Index: last.GetIndex(), Term: last.GetTerm()})
-		must(err)
-		must(b.Set(appliedKey(m.g.id), v))
 	}
 	must(b.Commit(false))
 
 	var replies []inMessage
 	for i, m := range ms {
 		g := m.g
-		if m.yield {
+		switch {
+		case m.retire || m.yield:
 			g.resumed = 0
 			a.e.cfg.Sink.Yield(g.id)
-			continue
-		}
-		last := m.m.Entries[len(m.m.Entries)-1]
-		g.mu.Lock()
-		g.applied.Store(last.GetIndex())
-		g.caughtUp.Store(last.GetTerm())
-		g.wakeReads()
-		g.mu.Unlock()
-		lead := g.leadTerm.Load()
-		a.e.cfg.Sink.Applied(g.id, min(lead, g.resumed), outcomes[i].effects)
-		for _, f := range outcomes[i].answers {
-			f()
-		}
-		if lead != 0 && last.GetTerm() == lead && g.resumed != lead {
-			g.resumed = lead
-			a.lead(g, lead)
-		}
-		for _, r := range m.m.Responses {
-			replies = append(replies, inMessage{g, r})
+		case g.dropped:
+		case m.install != 0:
+			a.e.counts.installed.Add(1)
+			a.e.cfg.Sink.Installed(g.id)
+			g.wakeReads()
+		default:
+			a.tell(g, &outcomes[i])
+			for _, r := range m.m.Responses {
+				replies = append(replies, inMessage{g: g, m: r})
+			}
 		}
 	}
 	a.e.loop.inbox.put(replies...)
+}
+
+func (a *applier) applyAll(b store.Batch, m storageMessage) (o outcome) {
+	g := m.g
+	for _, entry := range m.m.Entries {
+		o.last = entry
+		if entry.GetIndex() <= g.position {
+			continue // a snapshot brought it
+		}
+		if entry.GetIndex() <= g.atStart {
+			a.e.counts.replayed.Add(1)
+		}
+		if members := m.members[entry.GetIndex()]; members != nil {
+			v, err := members.encode()
+			must(err)
+			must(b.Set(membersKey(g.id), v))
+		}
+		effects, answers := a.apply(b, g, entry)
+		o.effects = append(o.effects, effects...)
+		o.answers = append(o.answers, answers...)
+		g.position = entry.GetIndex()
+	}
+	if o.last.GetIndex() == g.position {
+		must(setProto(b, appliedKey(g.id), &storev1.Applied{Index: o.last.GetIndex(), Term: o.last.GetTerm(), Hash: g.hash, Replica: g.replica}))
+	}
+	return o
+}
+
+// tell lets those know who wait for entries, or act on them.
+func (a *applier) tell(g *group, o *outcome) {
+	g.applied.Store(max(o.last.GetIndex(), g.applied.Load()))
+	g.caughtUp.Store(o.last.GetTerm())
+	g.wakeReads()
+	lead := g.leadTerm.Load()
+	a.e.cfg.Sink.Applied(g.id, min(lead, g.resumed), o.effects)
+	for _, f := range o.answers {
+		f()
+	}
+	if lead != 0 && o.last.GetTerm() == lead && g.resumed != lead {
+		g.resumed = lead
+		a.lead(g, lead)
+	}
+}
+
+// install puts a snapshot in the place of everything there was.
+func (a *applier) install(b store.Batch, g *group, number uint64) {
+	applied, err := install(b, a.e.cfg.Store.State, g, number)
+	must(err)
+	g.position, g.hash = applied.Index, applied.Hash
+	g.applied.Store(applied.Index)
+	g.caughtUp.Store(applied.Term)
+}
+
+// drop removes the state of a replica that is no more.
+func (a *applier) drop(b store.Batch, g *group) {
+	g.dropped = true
+	for _, slot := range g.slots {
+		must(b.DeleteRange(slotRange(slot)))
+	}
+	must(b.Delete(appliedKey(g.id)))
+	must(b.Delete(membersKey(g.id)))
 }
 
 // lead derives what the state of a shard calls for.
@@ -111,8 +161,19 @@ func (a *applier) lead(g *group, term uint64) {
 }
 
 // apply runs the commands of one entry and returns their effects and what there is to tell their proposers.
-func (a *applier) apply(b *store.Batch, g *group, entry *raftpb.Entry) (effects []machine.Effect, answers []func()) {
-	if entry.GetType() != raftpb.EntryNormal {
+func (a *applier) apply(b store.Batch, g *group, entry *raftpb.Entry) (effects []machine.Effect, answers []func()) {
+	a.hash.Reset()
+	var at [24]byte
+	binary.BigEndian.PutUint64(at[:], g.hash)
+	binary.BigEndian.PutUint64(at[8:], entry.GetIndex())
+	binary.BigEndian.PutUint64(at[16:], entry.GetTerm())
+	_, _ = a.hash.Write(at[:])
+	defer func() { g.hash = a.hash.Sum64() }()
+	switch entry.GetType() {
+	case raftpb.EntryNormal:
+	case raftpb.EntryConfChangeV2:
+		return nil, a.settleChange(g, entry)
+	default:
 		must(fmt.Errorf("entry %d of shard %d has type %v, which this release does not know", entry.GetIndex(), g.id, entry.GetType()))
 	}
 	if len(entry.Data) == 0 {
@@ -128,7 +189,7 @@ func (a *applier) apply(b *store.Batch, g *group, entry *raftpb.Entry) (effects 
 		if m == nil {
 			must(fmt.Errorf("entry %d of shard %d is for machine %d, which this release does not have", entry.GetIndex(), g.id, p.Machine))
 		}
-		tx := &tx{slotReader: slotReader{r: b, prefix: slotPrefix(machine.Slot(p.Slot), machine.ID(p.Machine))}, b: b}
+		tx := &tx{slotReader: slotReader{r: b, prefix: slotPrefix(machine.Slot(p.Slot), machine.ID(p.Machine))}, b: b, hash: &a.hash}
 		res, eff := m.Apply(tx, machine.Command{
 			Index: entry.GetIndex(), Term: entry.GetTerm(), Time: time.Unix(0, batch.Time), Body: p.Body,
 		})
@@ -138,7 +199,7 @@ func (a *applier) apply(b *store.Batch, g *group, entry *raftpb.Entry) (effects 
 		}
 		mine = true
 		if w := g.take(p.Seq); w != nil {
-			answers = append(answers, func() { w.done <- answer{result: res} })
+			answers = append(answers, func() { w.done(res, nil) })
 		}
 	}
 	if mine {
@@ -147,4 +208,18 @@ func (a *applier) apply(b *store.Batch, g *group, entry *raftpb.Entry) (effects 
 		g.mu.Unlock()
 	}
 	return effects, answers
+}
+
+// settleChange answers who asked for a change of the members. The loop has carried it out.
+func (a *applier) settleChange(g *group, entry *raftpb.Entry) []func() {
+	_, c, err := decodeChange(entry)
+	must(err)
+	if c.Proposer != a.e.id {
+		return nil
+	}
+	w := g.take(c.Seq)
+	if w == nil {
+		return nil
+	}
+	return []func(){func() { w.done(machine.Result{}, nil) }}
 }

@@ -19,7 +19,7 @@ import (
 func BenchmarkShards(b *testing.B) {
 	for _, shards := range []uint32{1, 16, 64, 256, 1024} {
 		b.Run(fmt.Sprintf("load/%d", shards), func(b *testing.B) {
-			n := startNodeIn(b, store.OS, b.TempDir(), 1, []uint64{1}, shards, func(c *Config) { c.Tick = 100 * time.Millisecond })
+			n := startNodeIn(b, store.OS, b.TempDir(), "a", []NodeID{"a"}, shards, func(c *Config) { c.Tick = 100 * time.Millisecond })
 			<-n.Ready()
 			var next atomic.Uint64
 			b.SetParallelism(64)
@@ -29,10 +29,10 @@ func BenchmarkShards(b *testing.B) {
 					n.count(b, "key"+strconv.FormatUint(next.Add(1), 10))
 				}
 			})
-			b.ReportMetric(float64(n.Syncs())/float64(b.N), "syncs/op")
+			b.ReportMetric(float64(n.Counts().Syncs)/float64(b.N), "syncs/op")
 		})
 		b.Run(fmt.Sprintf("idle/%d", shards), func(b *testing.B) {
-			n := startNodeIn(b, store.OS, b.TempDir(), 1, []uint64{1}, shards, func(c *Config) { c.Tick = 100 * time.Millisecond })
+			n := startNodeIn(b, store.OS, b.TempDir(), "a", []NodeID{"a"}, shards, func(c *Config) { c.Tick = 100 * time.Millisecond })
 			<-n.Ready()
 			begin, cpu := time.Now(), cpuTime()
 			timer := time.NewTimer(time.Second)

@@ -9,8 +9,9 @@ import (
 	"time"
 
 	"go.etcd.io/raft/v3"
-	"go.etcd.io/raft/v3/raftpb"
 
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/store"
@@ -34,7 +35,9 @@ type Sink interface {
 	Lead(id ID, term uint64, effects []machine.Effect)
 	// Applied hands over the effects of commands, on every replica. term is zero if this one does not lead.
 	Applied(id ID, term uint64, effects []machine.Effect)
-	// Yield says that this replica leads no longer.
+	// Installed says that the state was replaced as a whole: what was derived from it has to be derived anew.
+	Installed(id ID)
+	// Yield says that this replica leads no longer, or is no more.
 	Yield(id ID)
 }
 
@@ -42,12 +45,12 @@ type Sink interface {
 type Config struct {
 	Store    *store.Store
 	Table    *Table
-	Replica  uint64
+	Node     NodeID
 	Machines map[machine.ID]machine.Machine
 	Sink     Sink
-	// Send takes messages for other replicas and must not block; it may drop them. Nil drops all, which is
-	// right where there is one replica.
-	Send func(id ID, m *raftpb.Message)
+	// Send takes messages for another node and must not block; it may drop them. Nil drops all, which is
+	// right where there is one node.
+	Send func(to NodeID, ms []*peerv1.ShardMessage)
 	// Now is the clock that stamps commands; time.Now by default.
 	Now func() time.Time
 	// Tick is raft's unit of time: a follower stands for election after 10 to 20 of them in silence. 100 ms by default.
@@ -58,16 +61,53 @@ type Config struct {
 	TrimBytes   int64
 	// MaxQueued bounds the bytes of admissions that wait for the log; further ones are refused. 64 MiB by default.
 	MaxQueued int64
+	// ChunkBytes is about how much of a state is sent at a time to a replica that needs all of it. 256 KiB by default.
+	ChunkBytes int
+	// Run is a number that no other start of a node has; drawn by default.
+	Run uint64
+}
+
+func (c Config) withDefaults() Config {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Tick == 0 {
+		c.Tick = 100 * time.Millisecond
+	}
+	if c.TrimEntries == 0 {
+		c.TrimEntries = 10_000
+	}
+	if c.TrimBytes == 0 {
+		c.TrimBytes = 8 << 20
+	}
+	if c.MaxQueued == 0 {
+		c.MaxQueued = 64 << 20
+	}
+	if c.ChunkBytes == 0 {
+		c.ChunkBytes = 256 << 10
+	}
+	if c.Send == nil {
+		c.Send = func(NodeID, []*peerv1.ShardMessage) {}
+	}
+	if c.Run == 0 {
+		c.Run = rand.Uint64()
+	}
+	return c
 }
 
 // Engine runs this node's replicas. Its methods may be called concurrently.
 type Engine struct {
-	cfg    Config
-	id     uint64 // who proposes: drawn at each start
-	groups []*group
-	ready  chan struct{}
+	cfg   Config
+	id    uint64 // who proposes
+	ready chan struct{}
 
-	loop     loop
+	mu      sync.RWMutex
+	groups  map[ID]*group
+	sorted  []*group // by shard; never changed in place
+	tombs   map[ID]uint64
+	loop    loop
+	courier courier
+
 	appender appender
 	applier  applier
 
@@ -75,41 +115,106 @@ type Engine struct {
 	unready  atomic.Int64 // shards that have no leader yet
 	stopOnce sync.Once
 	stopped  chan struct{}
+
+	counts counts
 }
 
 // New reads the shards' logs and positions from the store. It starts nothing.
 func New(cfg Config) (*Engine, error) {
-	if cfg.Now == nil {
-		cfg.Now = time.Now
+	cfg = cfg.withDefaults()
+	e := &Engine{
+		cfg: cfg, id: cfg.Run, ready: make(chan struct{}), stopped: make(chan struct{}), groups: map[ID]*group{}, tombs: map[ID]uint64{},
 	}
-	if cfg.Tick == 0 {
-		cfg.Tick = 100 * time.Millisecond
-	}
-	if cfg.TrimEntries == 0 {
-		cfg.TrimEntries = 10_000
-	}
-	if cfg.TrimBytes == 0 {
-		cfg.TrimBytes = 8 << 20
-	}
-	if cfg.MaxQueued == 0 {
-		cfg.MaxQueued = 64 << 20
-	}
-	if cfg.Send == nil {
-		cfg.Send = func(ID, *raftpb.Message) {}
-	}
-	e := &Engine{cfg: cfg, id: rand.Uint64(), ready: make(chan struct{}), stopped: make(chan struct{})}
 	e.loop = loop{e: e, inbox: newMailbox[inMessage]()}
+	e.courier = courier{e: e, inbox: newMailbox[parcel](), in: map[ID]*incoming{}}
 	e.appender = appender{e: e, inbox: newMailbox[storageMessage]()}
 	e.applier = applier{e: e, inbox: newMailbox[storageMessage]()}
 	for id := range ID(cfg.Table.Shards) {
-		g, err := openGroup(e, id)
-		if err != nil {
+		if err := e.open(id); err != nil {
 			return nil, err
 		}
-		e.groups = append(e.groups, g)
 	}
-	e.unready.Store(int64(len(e.groups)))
+	if e.unready.Store(int64(len(e.sorted))); len(e.sorted) == 0 {
+		close(e.ready)
+	}
 	return e, nil
+}
+
+// open reads what there is of a shard on this node.
+func (e *Engine) open(id ID) error {
+	var retired storev1.Retired
+	if _, err := getProto(e.cfg.Store.Log, retiredKey(id), fmt.Sprintf("log of shard %d", id), &retired); err != nil {
+		return err
+	}
+	e.tombs[id] = retired.Below
+	var head storev1.LogHead
+	there, err := getProto(e.cfg.Store.Log, headKey(id), fmt.Sprintf("log of shard %d", id), &head)
+	if err != nil {
+		return err
+	}
+	if !there {
+		return e.sweep(id)
+	}
+	g, err := openGroup(e, id, &head)
+	if err != nil {
+		return err
+	}
+	g.atOpen = true
+	e.put(g)
+	return nil
+}
+
+// sweep removes what a replica left that was removed from this node.
+func (e *Engine) sweep(id ID) error {
+	if _, ok, err := e.cfg.Store.State.Get(appliedKey(id)); err != nil || !ok {
+		return err
+	}
+	b := e.cfg.Store.State.NewBatch(false)
+	defer b.Close()
+	e.applier.drop(b, e.group0(id, 0))
+	return b.Commit(false)
+}
+
+func (e *Engine) group(id ID) *group {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.groups[id]
+}
+
+func (e *Engine) all() []*group {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.sorted
+}
+
+func (e *Engine) retired(id ID) uint64 {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	return e.tombs[id]
+}
+
+func (e *Engine) put(g *group) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.groups[g.id] = g
+	e.sort()
+}
+
+func (e *Engine) remove(g *group) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tombs[g.id] = g.replica + 1
+	if e.groups[g.id] == g {
+		delete(e.groups, g.id)
+	}
+	e.sort()
+}
+
+func (e *Engine) sort() {
+	e.sorted = make([]*group, 0, len(e.groups))
+	for _, id := range sortedKeys(e.groups) {
+		e.sorted = append(e.sorted, e.groups[id])
+	}
 }
 
 // Ready is closed once every shard has a leader that this replica knows and follows, or is.
@@ -138,12 +243,13 @@ func (e *Engine) Run(ctx context.Context) error {
 		})
 	}
 	guard("applier", e.applier.run)
+	guard("courier", e.courier.run)
 	guard("appender", e.appender.run)
 	guard("loop", e.loop.run)
 	<-ctx.Done()
 	wg.Wait()
 	e.stopOnce.Do(func() { close(e.stopped) })
-	for _, g := range e.groups {
+	for _, g := range e.all() {
 		g.fail(errStopping())
 	}
 	if err := context.Cause(ctx); err != context.Canceled && err != context.DeadlineExceeded {
@@ -156,7 +262,7 @@ func errStopping() *fault.Error {
 	return fault.New(fault.Unavailable, "stopping", "the node is stopping").Hint("try again, at another node or when this one is back")
 }
 
-func errNotLeader(id ID) *fault.Error {
+func errNoLeader(id ID) *fault.Error {
 	return fault.New(fault.Unavailable, "no_leader", "shard %d has no leader on this node", id).Hint("try again in a moment")
 }
 
@@ -172,29 +278,17 @@ type Proposal struct {
 
 // Propose puts a command into the log and returns what its machine answered once it is applied, which implies
 // that a quorum has it on disk. An error means that the outcome is unknown, unless its reason is
-// "overloaded" or "command_too_large": then nothing happened. A caller that tries again must send a
-// command for which twice is as good as once.
+// "overloaded", "command_too_large" or "no_replica": then nothing happened. A caller that tries again must send a
+// command for which twice is as good as once. An error that another node should be asked names it as "leader".
 func (e *Engine) Propose(ctx context.Context, p Proposal) (machine.Result, error) {
-	if len(p.Body) > MaxCommand {
-		return machine.Result{}, fault.New(fault.Invalid, "command_too_large", "%d bytes in one command: the limit is %d", len(p.Body), MaxCommand).
-			Hint("hand large inputs over as files")
+	type answer struct {
+		result machine.Result
+		err    error
 	}
-	if p.Admit {
-		size := int64(len(p.Body))
-		if e.queued.Add(size) > e.cfg.MaxQueued {
-			e.queued.Add(-size)
-			return machine.Result{}, fault.New(fault.Exhausted, "overloaded", "too many submissions are waiting").
-				Hint("try again in a second").With("retry_after_ms", 1000)
-		}
-		defer e.queued.Add(-size)
-	}
-	g := e.groups[e.cfg.Table.Of(p.Slot)]
-	w := &waiter{p: p, done: make(chan answer, 1)}
-	if g.enqueue(w) {
-		e.loop.inbox.put(inMessage{g: g})
-	}
+	done := make(chan answer, 1)
+	e.propose(p, func(r machine.Result, err error) { done <- answer{r, err} })
 	select {
-	case a := <-w.done:
+	case a := <-done:
 		return a.result, a.err
 	case <-ctx.Done():
 		return machine.Result{}, ctx.Err()
@@ -203,18 +297,57 @@ func (e *Engine) Propose(ctx context.Context, p Proposal) (machine.Result, error
 	}
 }
 
+// propose is Propose that answers by calling done, once, which must not block.
+func (e *Engine) propose(p Proposal, done func(machine.Result, error)) {
+	if len(p.Body) > MaxCommand {
+		done(machine.Result{}, fault.New(fault.Invalid, "command_too_large", "%d bytes in one command: the limit is %d", len(p.Body), MaxCommand).
+			Hint("hand large inputs over as files"))
+		return
+	}
+	g := e.group(e.cfg.Table.Of(p.Slot))
+	if g == nil {
+		done(machine.Result{}, errNoReplica(e.cfg.Table.Of(p.Slot)))
+		return
+	}
+	if p.Admit {
+		size := int64(len(p.Body))
+		if e.queued.Add(size) > e.cfg.MaxQueued {
+			e.queued.Add(-size)
+			done(machine.Result{}, fault.New(fault.Exhausted, "overloaded", "too many submissions are waiting").
+				Hint("try again in a second").With("retry_after_ms", 1000))
+			return
+		}
+		answer := done
+		done = func(r machine.Result, err error) { e.queued.Add(-size); answer(r, err) }
+	}
+	if g.enqueue(&waiter{p: p, done: done}) {
+		e.loop.inbox.put(inMessage{g: g})
+	}
+}
+
+func errNoReplica(id ID) *fault.Error {
+	return fault.New(fault.Unavailable, "no_replica", "this node has no replica of shard %d", id).Hint("ask another node")
+}
+
 // Read calls fn with a machine's part of a slot as it is at some moment after Read was called: what was acknowledged
-// before is seen. It costs no log entry.
+// before is seen, whichever replica is asked. It costs no log entry.
 func (e *Engine) Read(ctx context.Context, slot machine.Slot, id machine.ID, fn func(machine.Reader) error) error {
-	return e.readShard(ctx, e.cfg.Table.Of(slot), func(s *store.Snapshot) error {
+	return e.readShard(ctx, e.cfg.Table.Of(slot), func(s store.Snapshot) error {
 		return readSlot(s, slot, id, fn)
 	})
 }
 
+// Peek is Read of what is applied here, which may be old.
+func (e *Engine) Peek(slot machine.Slot, id machine.ID, fn func(machine.Reader) error) error {
+	s := e.cfg.Store.State.Snapshot()
+	defer s.Close()
+	return readSlot(s, slot, id, fn)
+}
+
 // ReadShard is Read over all slots of a shard, all at the same moment.
 func (e *Engine) ReadShard(ctx context.Context, shard ID, id machine.ID, fn func(machine.Slot, machine.Reader) error) error {
-	return e.readShard(ctx, shard, func(s *store.Snapshot) error {
-		for _, slot := range e.groups[shard].slots {
+	return e.readShard(ctx, shard, func(s store.Snapshot) error {
+		for _, slot := range e.cfg.Table.Slots(shard) {
 			if err := readSlot(s, slot, id, func(r machine.Reader) error { return fn(slot, r) }); err != nil {
 				return err
 			}
@@ -223,12 +356,9 @@ func (e *Engine) ReadShard(ctx context.Context, shard ID, id machine.ID, fn func
 	})
 }
 
-func (e *Engine) readShard(ctx context.Context, id ID, fn func(*store.Snapshot) error) (err error) {
-	g := e.groups[id]
+func (e *Engine) readShard(ctx context.Context, id ID, fn func(store.Snapshot) error) (err error) {
 	done := make(chan error, 1)
-	if g.enqueueRead(done) {
-		e.loop.inbox.put(inMessage{g: g})
-	}
+	e.await(id, func(err error) { done <- err })
 	select {
 	case err := <-done:
 		if err != nil {
@@ -244,45 +374,65 @@ func (e *Engine) readShard(ctx context.Context, id ID, fn func(*store.Snapshot) 
 	return fn(s)
 }
 
-// Step takes a message that another replica's Send was given.
-func (e *Engine) Step(id ID, m *raftpb.Message) {
-	if int(id) < len(e.groups) {
-		e.loop.inbox.put(inMessage{g: e.groups[id], m: m})
+// await calls done, once, when the state here has everything that was acknowledged before.
+func (e *Engine) await(id ID, done func(error)) {
+	g := e.group(id)
+	if g == nil {
+		done(errNoReplica(id))
+		return
+	}
+	if g.enqueueRead(done) {
+		e.loop.inbox.put(inMessage{g: g})
 	}
 }
 
-// Status is one replica's view of its shard.
-type Status struct {
-	ID      ID
-	Term    uint64
-	Leading bool
-	Applied uint64
-	// Entries counts the log's entries that are kept.
-	Entries uint64
-}
-
-// Status returns the state of every replica on this node.
-func (e *Engine) Status() []Status {
-	s := make([]Status, 0, len(e.groups))
-	for _, g := range e.groups {
-		first, err := g.log.FirstIndex()
-		last, err2 := g.log.LastIndex()
-		if err != nil || err2 != nil {
-			continue
-		}
-		s = append(s, Status{ID: g.id, Term: g.term.Load(), Leading: g.leadTerm.Load() != 0, Applied: g.applied.Load(), Entries: last + 1 - first})
+// Change changes the members of a shard, which this node must lead, and returns when that is in effect. Several changes
+// take effect together. After an error other than "bad_change" the outcome is unknown: look at the members.
+func (e *Engine) Change(ctx context.Context, id ID, changes ...Change) error {
+	done := make(chan error, 1)
+	e.change(id, changes, func(err error) { done <- err })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.stopped:
+		return errStopping()
 	}
-	return s
 }
 
-// Trimmed returns how many log entries were dropped since the start, over all shards.
-func (e *Engine) Trimmed() uint64 { return e.appender.trimmed.Load() }
+func (e *Engine) change(id ID, changes []Change, done func(error)) {
+	g := e.group(id)
+	if g == nil {
+		done(errNoReplica(id))
+		return
+	}
+	e.loop.do(g, func() { g.change(changes, done) })
+}
 
-// Replayed returns how many log entries were applied that a process before this one had applied already or left behind.
-func (e *Engine) Replayed() uint64 { return e.applier.replayed.Load() }
+// TransferLeader asks the leader of a shard, if it is here, to let another replica lead. Whether it does shows in Status.
+func (e *Engine) TransferLeader(id ID, to uint64) {
+	if g := e.group(id); g != nil {
+		e.loop.do(g, func() { g.node.TransferLeader(to) })
+	}
+}
 
-// Syncs returns how many synced writes the log store has taken.
-func (e *Engine) Syncs() uint64 { return e.appender.syncs.Load() }
+// Retire takes a replica away from this node. The caller has seen members of the shard that it is none of although its
+// number was given before: a replica that nobody writes to does not find out by itself.
+func (e *Engine) Retire(id ID, replica uint64) {
+	if g := e.group(id); g != nil && g.replica == replica {
+		e.loop.do(g, func() { e.loop.retire(g) })
+	}
+}
+
+// Step takes messages that the Send of another node was given. It does not keep ms.
+func (e *Engine) Step(from NodeID, ms []*peerv1.ShardMessage) {
+	in := make([]inMessage, len(ms))
+	for i, m := range ms {
+		in[i] = inMessage{from: from, wire: m}
+	}
+	e.loop.inbox.put(in...)
+}
 
 type quietLogger struct{ raft.Logger }
 

@@ -10,8 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"go.etcd.io/raft/v3/raftpb"
-
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
@@ -83,6 +82,8 @@ func (r *recorder) Applied(_ ID, term uint64, effects []machine.Effect) {
 	}
 }
 
+func (r *recorder) Installed(ID) {}
+
 func (r *recorder) Yield(id ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,24 +97,28 @@ type testNode struct {
 	stop  func() error
 }
 
-// startNode opens and runs one replica. stop ends it without closing the store, as a crash would.
-func startNode(t testing.TB, fs store.FS, replica uint64, voters []uint64, shards uint32, tune func(*Config)) *testNode {
+// startNode opens and runs one node. stop ends it without closing the store, as a crash would.
+func startNode(t testing.TB, fs store.FS, node NodeID, founders []NodeID, shards uint32, tune func(*Config)) *testNode {
 	t.Helper()
-	return startNodeIn(t, fs, "data", replica, voters, shards, tune)
+	return startNodeIn(t, fs, "data", node, founders, shards, tune)
 }
 
-func startNodeIn(t testing.TB, fs store.FS, dir string, replica uint64, voters []uint64, shards uint32, tune func(*Config)) *testNode {
+func startNodeIn(t testing.TB, fs store.FS, dir string, node NodeID, founders []NodeID, shards uint32, tune func(*Config)) *testNode {
 	t.Helper()
 	s, err := store.Open(store.Options{FS: fs, Dir: dir, Fatal: func(err error) { panic(err) }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, err := Found(s, Founding{Identity: &storev1.Identity{Replica: replica}, Shards: shards, Voters: voters})
+	table, err := NewTable(shards)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, err = Found(s, Founding{Identity: &storev1.Identity{NodeId: string(node)}, Table: table, Nodes: founders})
 	if err != nil {
 		t.Fatal(err)
 	}
 	n := &testNode{store: s, sink: &recorder{led: make(chan ID, 100)}}
-	cfg := Config{Store: s, Table: table, Replica: replica, Machines: map[machine.ID]machine.Machine{counterID: counter{}}, Sink: n.sink, Tick: 10 * time.Millisecond}
+	cfg := Config{Store: s, Table: table, Node: node, Machines: map[machine.ID]machine.Machine{counterID: counter{}}, Sink: n.sink, Tick: 10 * time.Millisecond}
 	if tune != nil {
 		tune(&cfg)
 	}
@@ -161,7 +166,7 @@ func (n *testNode) read(t testing.TB, body string) (v uint64) {
 func TestProposeReadRestart(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewCrashableMem()
-	n := startNode(t, fs, 1, []uint64{1}, 16, nil)
+	n := startNode(t, fs, "a", []NodeID{"a"}, 16, nil)
 	var wg sync.WaitGroup
 	for i := range 200 {
 		wg.Go(func() { n.count(t, fmt.Sprint("k", i%50)) })
@@ -172,7 +177,7 @@ func TestProposeReadRestart(t *testing.T) {
 			t.Errorf("k%d: %d, want 4", i, got)
 		}
 	}
-	if syncs := n.Syncs(); syncs > 150 {
+	if syncs := n.Counts().Syncs; syncs > 150 {
 		t.Errorf("%d syncs for 200 concurrent proposals: not batched", syncs)
 	}
 	res, err := n.Propose(t.Context(), Proposal{Machine: counterID, Body: []byte("refuse")})
@@ -180,7 +185,7 @@ func TestProposeReadRestart(t *testing.T) {
 		t.Errorf("refusal came back as %+v, %v", res, err)
 	}
 	// A crash that drops whatever was not synced: the state store has nothing, the log everything.
-	after := startNode(t, fs.CrashClone(vfs.CrashCloneCfg{}), 1, []uint64{1}, 16, nil)
+	after := startNode(t, fs.CrashClone(vfs.CrashCloneCfg{}), "a", []NodeID{"a"}, 16, nil)
 	for i := range 50 {
 		if got := after.read(t, fmt.Sprint("k", i)); got != 4 {
 			t.Errorf("after the crash k%d: %d, want 4", i, got)
@@ -189,7 +194,7 @@ func TestProposeReadRestart(t *testing.T) {
 	for range 16 {
 		<-after.sink.led
 	}
-	if after.Replayed() == 0 {
+	if after.Counts().Replayed == 0 {
 		t.Error("nothing was replayed")
 	}
 	after.sink.mu.Lock()
@@ -202,8 +207,8 @@ func TestProposeReadRestart(t *testing.T) {
 func TestTrim(t *testing.T) {
 	t.Parallel()
 	fs := vfs.NewCrashableMem()
-	n := startNode(t, fs, 1, []uint64{1}, 2, func(c *Config) { c.TrimEntries = 20 })
-	for i := 0; n.Trimmed() == 0; i++ {
+	n := startNode(t, fs, "a", []NodeID{"a"}, 2, func(c *Config) { c.TrimEntries = 20 })
+	for i := 0; n.Counts().Trimmed == 0; i++ {
 		n.count(t, fmt.Sprint("k", i%10))
 		if i > 100_000 {
 			t.Fatal("never trimmed")
@@ -214,7 +219,7 @@ func TestTrim(t *testing.T) {
 		k := fmt.Sprint("k", i)
 		want[k] = n.read(t, k)
 	}
-	after := startNode(t, fs.CrashClone(vfs.CrashCloneCfg{}), 1, []uint64{1}, 2, nil)
+	after := startNode(t, fs.CrashClone(vfs.CrashCloneCfg{}), "a", []NodeID{"a"}, 2, nil)
 	for k, v := range want {
 		if got := after.read(t, k); got != v {
 			t.Errorf("%s: %d after the crash, %d before", k, got, v)
@@ -224,7 +229,7 @@ func TestTrim(t *testing.T) {
 
 func TestOverload(t *testing.T) {
 	t.Parallel()
-	n := startNode(t, vfs.NewCrashableMem(), 1, []uint64{1}, 1, func(c *Config) { c.MaxQueued = 10 })
+	n := startNode(t, vfs.NewCrashableMem(), "a", []NodeID{"a"}, 1, func(c *Config) { c.MaxQueued = 10 })
 	_, err := n.Propose(t.Context(), Proposal{Machine: counterID, Body: make([]byte, 11), Admit: true})
 	if fault.Reason(err) != "overloaded" {
 		t.Errorf("admission beyond the bound: %v", err)
@@ -239,7 +244,7 @@ func TestOverload(t *testing.T) {
 
 func TestStopAnswersEverybody(t *testing.T) {
 	t.Parallel()
-	n := startNode(t, vfs.NewCrashableMem(), 1, []uint64{1}, 4, nil)
+	n := startNode(t, vfs.NewCrashableMem(), "a", []NodeID{"a"}, 4, nil)
 	var wg sync.WaitGroup
 	for i := range 64 {
 		wg.Go(func() {
@@ -265,18 +270,20 @@ func TestStopAnswersEverybody(t *testing.T) {
 func TestThreeVoters(t *testing.T) {
 	t.Parallel()
 	const shards = 4
-	voters := []uint64{1, 2, 3}
+	founders := []NodeID{"a", "b", "c"}
 	var mu sync.RWMutex
-	nodes := map[uint64]*testNode{}
-	send := func(id ID, m *raftpb.Message) {
-		mu.RLock()
-		defer mu.RUnlock()
-		if n := nodes[m.GetTo()]; n != nil {
-			n.Step(id, m)
+	nodes := map[NodeID]*testNode{}
+	send := func(from NodeID) func(NodeID, []*peerv1.ShardMessage) {
+		return func(to NodeID, ms []*peerv1.ShardMessage) {
+			mu.RLock()
+			defer mu.RUnlock()
+			if n := nodes[to]; n != nil {
+				n.Step(from, ms)
+			}
 		}
 	}
-	for _, v := range voters {
-		n := startNode(t, vfs.NewCrashableMem(), v, voters, shards, func(c *Config) { c.Send = send })
+	for _, v := range founders {
+		n := startNode(t, vfs.NewCrashableMem(), v, founders, shards, func(c *Config) { c.Send = send(v) })
 		mu.Lock()
 		nodes[v] = n
 		mu.Unlock()
@@ -309,7 +316,7 @@ func TestThreeVoters(t *testing.T) {
 	for i := range 100 {
 		propose(fmt.Sprint("k", i))
 	}
-	var victim uint64
+	var victim NodeID
 	for v, n := range nodes {
 		for _, s := range n.Status() {
 			if s.Leading {

@@ -10,77 +10,199 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
-	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
+
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 )
 
 // group is this node's replica of one shard.
 type group struct {
-	e     *Engine
-	id    ID
-	node  *raft.RawNode // the loop's own
-	log   *log
-	slots []machine.Slot
+	e       *Engine
+	id      ID
+	replica uint64
+	node    *raft.RawNode // the loop's own
+	log     *log
+	slots   []machine.Slot
+	founded *Members // those it began with
 
+	members  atomic.Pointer[Members] // set by the loop, as far as it has seen the log
 	term     atomic.Uint64
 	leadTerm atomic.Uint64 // the term this replica leads, or zero; set by the loop
+	leader   atomic.Uint64 // the replica that leads, or zero; set by the loop
 	applied  atomic.Uint64 // set by the applier
 	caughtUp atomic.Uint64 // set by the applier: the term of what it applied last
-	hasLead  bool          // the loop's own: the shard has had a leader since the start
-	lastTime int64         // the loop's own: the newest time it stamped
-	resumed  uint64        // the applier's own: the term for which the sink was told to lead
-	atStart  uint64        // the last entry there was when the engine was made
+	// followers is set by the loop, of a leader: how far each replica is, itself excepted.
+	followers atomic.Pointer[[]Follower]
+	removed   atomic.Bool   // it is no replica of the shard any more
+	staged    atomic.Uint64 // the snapshot that is being put in, or zero
+
+	// The loop's own.
+	homes    map[uint64]NodeID // of replicas that wrote to this one
+	hasLead  bool              // the shard has had a leader since the start
+	lastTime int64             // the newest time it stamped
+	dirty    bool              // it has to be looked at in this turn
+	atOpen   bool              // it was there when the engine was made
+	ticks    int
+	joint    int    // ticks since this leader saw a change of the members begin that has not ended
+	offered  uint64 // the snapshot that raft was told of in this turn
+	taken    uint64 // the last one it took
+
+	ended bool // the appender's own: it was retired
+
+	// The applier's own.
+	dropped  bool
+	position uint64 // of the state
+	resumed  uint64 // the term for which the sink was told to lead
+	hash     uint64
+	atStart  uint64 // the last entry there was when the engine was made
 
 	mu       sync.Mutex
 	queue    []*waiter
 	waiting  map[uint64]*waiter // proposed, by seq
 	seq      uint64
 	inflight int
-	reads    []chan error            // not yet asked
-	asked    map[uint64][]chan error // asked, by number of the question
+	reads    []func(error)    // not yet asked
+	asked    map[uint64]asked // by number of the question
 	question uint64
 	awaited  []awaited // index known, not yet applied
 }
 
 type waiter struct {
 	p    Proposal
-	done chan answer
+	done func(machine.Result, error)
+	// expires is the tick at which it is given up, or zero.
+	expires int
 }
 
-type answer struct {
-	result machine.Result
-	err    error
+// asked are reads whose question is on its way, since a tick.
+type asked struct {
+	reads []func(error)
+	tick  int
 }
 
 type awaited struct {
 	index uint64
-	done  []chan error
+	done  []func(error)
 }
 
-func appliedKey(id ID) []byte { return binary.BigEndian.AppendUint32([]byte{0x01}, uint32(id)) }
+// Reads and changes that no quorum has answered for so many ticks are given up.
+const readTicks, changeTicks = 20, 100
 
-func openGroup(e *Engine, id ID) (*group, error) {
-	g := &group{e: e, id: id, slots: e.cfg.Table.Slots(id), waiting: map[uint64]*waiter{}, asked: map[uint64][]chan error{}}
-	b, _, err := e.cfg.Store.State.Get(appliedKey(id))
+func appliedKey(id ID) []byte { return binary.BigEndian.AppendUint32([]byte{0x01}, uint32(id)) }
+func membersKey(id ID) []byte { return binary.BigEndian.AppendUint32([]byte{0x03}, uint32(id)) }
+
+// newGroup makes a replica that has nothing yet: it waits to be told.
+func newGroup(e *Engine, id ID, replica uint64) (*group, error) {
+	g := e.group0(id, replica)
+	g.log = newLog(id, replica)
+	g.founded = founders(nil)
+	g.members.Store(g.founded)
+	return g, g.start(0)
+}
+
+func (e *Engine) group0(id ID, replica uint64) *group {
+	return &group{
+		e: e, id: id, replica: replica, slots: e.cfg.Table.Slots(id), homes: map[uint64]NodeID{},
+		waiting: map[uint64]*waiter{}, asked: map[uint64]asked{},
+	}
+}
+
+// openGroup reads a replica from the store.
+func openGroup(e *Engine, id ID, head *storev1.LogHead) (*group, error) {
+	s := e.cfg.Store
+	what := fmt.Sprintf("log of shard %d", id)
+	var err error
+	founded := founders(nil)
+	switch {
+	case head.Members != nil:
+		founded, err = membersOf(head.Members)
+	case len(head.ConfState) > 0:
+		if founded, err = foundersAlone(head, e.cfg.Node); err == nil {
+			head.Replica = founded.next - 1
+		}
+	}
 	if err != nil {
+		return nil, damaged(s.Log, what, err)
+	}
+	g := e.group0(id, head.Replica)
+	g.founded = founded
+	var applied storev1.Applied
+	if _, err := getProto(s.State, appliedKey(id), fmt.Sprintf("position of shard %d", id), &applied); err != nil {
 		return nil, err
 	}
-	var a storev1.Applied
-	if err := proto.Unmarshal(b, &a); err != nil {
-		return nil, damaged(e.cfg.Store.State, fmt.Sprintf("position of shard %d", id), err)
+	if applied.Replica != 0 && applied.Replica != g.replica {
+		// Of a replica that was retired here: this one has nothing but what it was sent.
+		if err := e.sweep(id); err != nil {
+			return nil, err
+		}
+		applied.Reset()
 	}
-	if g.log, err = openLog(e.cfg.Store, id, a.Index); err != nil {
+	if head.Installing != 0 {
+		if applied.Index < head.Index {
+			if err := g.reinstall(head.Installing, &applied); err != nil {
+				return nil, err
+			}
+		}
+		g.staged.Store(head.Installing)
+		g.taken = head.Installing
+	}
+	members := founded
+	if b, ok, err := s.State.Get(membersKey(id)); err != nil {
+		return nil, err
+	} else if ok {
+		if members, err = decodeMembers(b); err != nil {
+			return nil, damaged(s.State, fmt.Sprintf("members of shard %d", id), err)
+		}
+	}
+	g.members.Store(members)
+	if g.log, err = openLog(s, id, head, applied.Index, members.conf); err != nil {
 		return nil, err
 	}
-	applied := max(a.Index, g.log.head.Index)
-	g.applied.Store(applied)
+	g.hash = applied.Hash
 	g.atStart = g.log.last
+	return g, g.start(max(applied.Index, g.log.head.Index))
+}
+
+// reinstall puts in a snapshot that was received and is not, or not for good.
+func (g *group) reinstall(number uint64, applied *storev1.Applied) error {
+	b := g.e.cfg.Store.State.NewBatch(false)
+	defer b.Close()
+	a, err := install(b, g.e.cfg.Store.State, g, number)
+	if err != nil {
+		return err
+	}
+	proto.Reset(applied)
+	proto.Merge(applied, a)
+	return b.Commit(false)
+}
+
+func (g *group) start(applied uint64) (err error) {
+	g.applied.Store(applied)
+	g.position = applied
 	g.node, err = raft.NewRawNode(&raft.Config{
-		ID: e.cfg.Replica, ElectionTick: 10, HeartbeatTick: 2, Storage: g.log, Applied: applied,
+		ID: g.replica, ElectionTick: 10, HeartbeatTick: 2, Storage: g.log, Applied: applied,
 		AsyncStorageWrites: true, MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: maxBatchBytes,
-		MaxInflightMsgs: 256, CheckQuorum: true, PreVote: true, DisableProposalForwarding: true, Logger: newRaftLogger(),
+		MaxInflightMsgs: 256, MaxInflightBytes: 16 << 20, CheckQuorum: true, PreVote: true, DisableProposalForwarding: true,
+		StepDownOnRemoval: true, Logger: newRaftLogger(),
 	})
-	return g, err
+	return err
+}
+
+// home returns the node that has a replica, as far as this one knows.
+func (g *group) home(replica uint64) NodeID {
+	if n := g.members.Load().Node(replica); n != "" {
+		return n
+	}
+	return g.homes[replica]
+}
+
+func (g *group) errNoLeader() *fault.Error {
+	err := errNoLeader(g.id)
+	if n := g.members.Load().Node(g.leader.Load()); n != "" && n != g.e.cfg.Node {
+		return err.With("leader", string(n))
+	}
+	return err
 }
 
 // enqueue queues a proposal and tells whether the loop has to be woken for it.
@@ -91,7 +213,7 @@ func (g *group) enqueue(w *waiter) bool {
 	return len(g.queue) == 1
 }
 
-func (g *group) enqueueRead(done chan error) bool {
+func (g *group) enqueueRead(done func(error)) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.reads = append(g.reads, done)
@@ -107,7 +229,8 @@ func (g *group) propose() {
 			size += len(g.queue[n].p.Body)
 			n++
 		}
-		if n == 0 || g.inflight >= maxInflight {
+		// Before the first election a proposal is early, not wrong: it waits for the leader.
+		if n == 0 || g.inflight >= maxInflight || g.leadTerm.Load() == 0 && !g.hasLead {
 			g.mu.Unlock()
 			return
 		}
@@ -115,14 +238,7 @@ func (g *group) propose() {
 			q := g.queue
 			g.queue = nil
 			g.mu.Unlock()
-			// Before the first election a proposal is early, not wrong: it waits for the leader.
-			if !g.hasLead {
-				g.mu.Lock()
-				g.queue = append(q, g.queue...)
-				g.mu.Unlock()
-				return
-			}
-			reply(q, errNotLeader(g.id))
+			reply(q, g.errNoLeader())
 			continue
 		}
 		taken := g.queue[:n:n]
@@ -153,63 +269,48 @@ func (g *group) propose() {
 			}
 			g.inflight--
 			g.mu.Unlock()
-			reply(taken, errNotLeader(g.id))
+			reply(taken, g.errNoLeader())
 		}
 	}
 }
 
-// ask turns the queued reads into one question to the quorum.
-func (g *group) ask() {
+// change proposes a change of the members. done is told when it is in effect, or why it is not; if the leader changes
+// meanwhile, it is not known.
+func (g *group) change(changes []Change, done func(error)) {
+	if g.leadTerm.Load() == 0 {
+		done(g.errNoLeader())
+		return
+	}
+	cc, added, err := g.members.Load().plan(changes)
+	if err != nil {
+		done(err)
+		return
+	}
 	g.mu.Lock()
-	reads, lead := g.reads, g.leadTerm.Load()
-	// A new leader knows what was acknowledged before its term only once an entry of its own is committed. raft waits for
-	// that itself, but not where there is a single voter.
-	if len(reads) == 0 || lead == 0 && !g.hasLead || lead != 0 && g.caughtUp.Load() != lead {
-		g.mu.Unlock()
-		return
-	}
-	g.reads = nil
-	if lead == 0 {
-		g.mu.Unlock()
-		for _, r := range reads {
-			r <- errNotLeader(g.id)
-		}
-		return
-	}
-	g.question++
-	g.asked[g.question] = reads
-	ctx := binary.BigEndian.AppendUint64(nil, g.question)
+	g.seq++
+	seq := g.seq
+	// raft drops a change without a word while it thinks of another as on its way.
+	g.waiting[seq] = &waiter{done: func(_ machine.Result, err error) { done(err) }, expires: g.ticks + changeTicks}
 	g.mu.Unlock()
-	g.node.ReadIndex(ctx)
+	cc.Context, err = proto.Marshal(&storev1.MemberChange{Proposer: g.e.id, Seq: seq, Added: added})
+	if err == nil {
+		err = g.node.ProposeConfChange(cc)
+	}
+	if err != nil && g.take(seq) != nil {
+		done(g.errNoLeader())
+	}
 }
 
-// settleReads takes the quorum's answers: the index that each question's reads must wait for.
-func (g *group) settleReads(states []raft.ReadState) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, s := range states {
-		q := binary.BigEndian.Uint64(s.RequestCtx)
-		g.awaited = append(g.awaited, awaited{s.Index, g.asked[q]})
-		delete(g.asked, q)
+// leaveJoint ends a change that is not ended by itself: raft proposes that when it applies something, and only once, which
+// fails while a leader hands over.
+func (g *group) leaveJoint() {
+	if g.leadTerm.Load() == 0 || !g.members.Load().Joint() {
+		g.joint = 0
+		return
 	}
-	g.wakeReads()
-}
-
-// wakeReads answers the reads whose index is applied. The caller holds mu.
-func (g *group) wakeReads() {
-	applied := g.applied.Load()
-	keep := g.awaited[:0]
-	for _, a := range g.awaited {
-		if a.index > applied {
-			keep = append(keep, a)
-			continue
-		}
-		for _, d := range a.done {
-			d <- nil
-		}
+	if g.joint++; g.joint%readTicks == 0 {
+		_ = g.node.ProposeConfChange(&raftpb.ConfChangeV2{}) // refused if it is on its way
 	}
-	clear(g.awaited[len(keep):])
-	g.awaited = keep
 }
 
 // take removes and returns the waiter of a proposal of this engine, if it still waits.
@@ -224,42 +325,31 @@ func (g *group) take(seq uint64) *waiter {
 // fail answers everybody who waits for this shard.
 func (g *group) fail(err error) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	reply(g.queue, err)
+	ws := g.queue
 	g.queue = nil
-	for seq, w := range g.waiting {
-		w.done <- answer{err: err}
-		delete(g.waiting, seq)
+	for _, seq := range sortedKeys(g.waiting) {
+		ws = append(ws, g.waiting[seq])
 	}
+	clear(g.waiting)
 	g.inflight = 0
 	reads := g.reads
 	for _, a := range g.awaited {
 		reads = append(reads, a.done...)
 	}
-	for _, r := range g.asked {
-		reads = append(reads, r...)
+	for _, q := range sortedKeys(g.asked) {
+		reads = append(reads, g.asked[q].reads...)
 	}
 	g.reads, g.awaited = nil, nil
 	clear(g.asked)
+	g.mu.Unlock()
+	reply(ws, err)
 	for _, r := range reads {
-		r <- err
+		r(err)
 	}
 }
 
 func reply(ws []*waiter, err error) {
 	for _, w := range ws {
-		w.done <- answer{err: err}
+		w.done(machine.Result{}, err)
 	}
-}
-
-// soleVoter tells whether this replica can elect itself.
-func (g *group) soleVoter() bool {
-	_, conf, err := g.log.InitialState()
-	return err == nil && len(conf.GetVoters()) == 1 && conf.GetVoters()[0] == g.e.cfg.Replica && len(conf.GetVotersOutgoing()) == 0
-}
-
-// inMessage wakes a group in the loop, and brings it a message if there is one.
-type inMessage struct {
-	g *group
-	m *raftpb.Message
 }

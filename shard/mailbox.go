@@ -35,3 +35,9 @@ func (m *mailbox[T]) take() []T {
 	m.q = nil
 	return q
 }
+
+func (m *mailbox[T]) len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.q)
+}

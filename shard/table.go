@@ -92,12 +92,12 @@ var (
 
 // Founding is what a data directory is given once, when it is new.
 type Founding struct {
-	// Identity of the cluster and node; Replica is the node's number as a voter.
 	Identity *storev1.Identity
-	// Shards counts the shards.
-	Shards uint32
-	// Voters are the replicas that every shard begins with, this one among them.
-	Voters []uint64
+	// Table says which shards there are.
+	Table *Table
+	// Nodes are those that every shard begins with a replica on, the same list on each of them. A node that joins a cluster
+	// has none: it is given replicas.
+	Nodes []NodeID
 }
 
 // Found makes a new data directory a member, or reads what it was founded with: f is then ignored.
@@ -134,17 +134,13 @@ func Found(s *store.Store, f Founding) (*storev1.Identity, *Table, error) {
 }
 
 func found(s *store.Store, f Founding) error {
-	t, err := NewTable(f.Shards)
-	if err != nil {
-		return err
-	}
 	b := s.Log.NewBatch(false)
 	defer b.Close()
 	id, err := proto.Marshal(f.Identity)
 	if err != nil {
 		return err
 	}
-	table, err := t.encode()
+	table, err := f.Table.encode()
 	if err != nil {
 		return err
 	}
@@ -154,15 +150,18 @@ func found(s *store.Store, f Founding) error {
 	if err := b.Set(tableKey, table); err != nil {
 		return err
 	}
-	for g := range ID(t.Shards) {
-		if err := bootstrapLog(b, g, f.Voters); err != nil {
-			return err
+	m := founders(f.Nodes)
+	if replica := m.At(NodeID(f.Identity.NodeId)); replica != 0 {
+		for g := range ID(f.Table.Shards) {
+			if err := bootstrapLog(b, g, replica, m); err != nil {
+				return err
+			}
 		}
 	}
 	return b.Commit(true)
 }
 
-func damaged(db *store.DB, what string, err error) error {
+func damaged(db store.DB, what string, err error) error {
 	return fault.New(fault.Corrupt, "damaged_store", "%s in %s is damaged: %w", what, db.Dir(), err).
 		Hint("check the disk, then restore the data directory from a copy")
 }

@@ -6,15 +6,11 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/store"
 )
-
-// reader is what batches and snapshots have in common.
-type reader interface {
-	Get(key []byte) ([]byte, bool, error)
-	Scan(lower, upper []byte, err *error) iter.Seq2[[]byte, []byte]
-}
 
 const prefixLen = 4
 
@@ -23,7 +19,12 @@ func slotPrefix(slot machine.Slot, id machine.ID) []byte {
 	return append(binary.BigEndian.AppendUint16(append(make([]byte, 0, prefixLen), 0x02), uint16(slot)), byte(id))
 }
 
-func readSlot(r reader, slot machine.Slot, id machine.ID, fn func(machine.Reader) error) (err error) {
+// slotRange bounds the keys of all machines in a slot.
+func slotRange(slot machine.Slot) (lower, upper []byte) {
+	return slotPrefix(slot, 0)[:prefixLen-1], slotPrefix(slot+1, 0)[:prefixLen-1]
+}
+
+func readSlot(r store.Reader, slot machine.Slot, id machine.ID, fn func(machine.Reader) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			b, ok := p.(*machine.Broken)
@@ -38,7 +39,7 @@ func readSlot(r reader, slot machine.Slot, id machine.ID, fn func(machine.Reader
 
 // slotReader is a machine's view of its part of a slot.
 type slotReader struct {
-	r      reader
+	r      store.Reader
 	prefix []byte
 }
 
@@ -77,15 +78,37 @@ func (s *slotReader) Scan(lower, upper []byte) iter.Seq2[[]byte, []byte] {
 	}
 }
 
-// tx is a slotReader that writes into the batch it reads.
+// tx is a slotReader that writes into the batch it reads, and into the shard's hash.
 type tx struct {
 	slotReader
-	b *store.Batch
+	b    store.Batch
+	hash *xxhash.Digest
 }
 
-func (t *tx) Set(key, value []byte)           { must(t.b.Set(t.key(key), value)) }
-func (t *tx) Delete(key []byte)               { must(t.b.Delete(t.key(key))) }
-func (t *tx) DeleteRange(lower, upper []byte) { must(t.b.DeleteRange(t.key(lower), t.bound(upper))) }
+func (t *tx) Set(key, value []byte) {
+	t.note('s', t.key(key), value)
+	must(t.b.Set(t.key(key), value))
+}
+
+func (t *tx) Delete(key []byte) {
+	t.note('d', t.key(key), nil)
+	must(t.b.Delete(t.key(key)))
+}
+
+func (t *tx) DeleteRange(lower, upper []byte) {
+	t.note('r', t.key(lower), t.bound(upper))
+	must(t.b.DeleteRange(t.key(lower), t.bound(upper)))
+}
+
+func (t *tx) note(op byte, key, value []byte) {
+	var head [9]byte
+	head[0] = op
+	binary.BigEndian.PutUint32(head[1:], uint32(len(key)))
+	binary.BigEndian.PutUint32(head[5:], uint32(len(value)))
+	_, _ = t.hash.Write(head[:])
+	_, _ = t.hash.Write(key)
+	_, _ = t.hash.Write(value)
+}
 
 // machines yields the machines in a fixed order.
 func (e *Engine) machines() iter.Seq2[machine.ID, machine.Machine] {

@@ -18,8 +18,8 @@ const module = "github.com/wattlehq/wattle"
 // layers puts every package on a level; imports go to the same folder or down. A longer prefix wins.
 var layers = map[string]int{
 	"gen": 0, "internal": 0, "testdata": 0,
-	"internal/plugintest": 5, "internal/e2e": 6, "internal/lint": 6,
-	"store": 1, "host": 1,
+	"internal/plugintest": 5, "internal/e2e": 6, "internal/lint": 6, "internal/sim": 5,
+	"store": 1, "host": 1, "cluster": 1,
 	"shard": 2, "worker": 2,
 	"registry": 3, "dag": 3, "secret": 3,
 	"node/grants": 4, "node/jobs": 4, "node/services": 4, "node/rpc": 4, "node/secrets": 4, "client": 4, "sdk-guest": 4,
@@ -32,6 +32,8 @@ var sideways = map[string][]string{
 	"node/services": {"node/jobs", "node/rpc", "node/grants"}, // publishing and calling, as the API wants it
 	"node/jobs":     {"node/grants"},
 	"store/blob":    {"store"},
+	"store/memory":  {"store"},
+	"shard/link":    {"shard"},
 	"dag/shuffle":   {"store"},
 }
 
@@ -51,6 +53,7 @@ var sole = map[string][]string{
 	"github.com/cockroachdb/pebble": {"store"},
 	"github.com/tetratelabs/wazero": {"host"},
 	"go.etcd.io/raft":               {"shard"},
+	"github.com/hashicorp":          {"cluster"},
 	"connectrpc.com":                {"gen", "node/rpc", "client", "cmd"},
 	"github.com/spf13/cobra":        {"cmd"},
 	"net/http":                      {"gen", "node", "client"},

@@ -158,7 +158,7 @@ type Identity struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
 	NodeId    string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	// The node's number as a voter of its shards. A wiped node gets a new one.
+	// Of releases that knew one node only: its number as a voter of its shards.
 	Replica uint64 `protobuf:"varint,3,opt,name=replica,proto3" json:"replica,omitempty"`
 	// Unix nanoseconds.
 	CreatedAt     int64 `protobuf:"varint,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
@@ -286,14 +286,20 @@ func (x *RoutingTable) GetSlots() []uint32 {
 	return nil
 }
 
-// LogHead is where a shard's log begins and what was settled before that.
+// LogHead is where a shard's log begins, and whose log it is.
 type LogHead struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The last entry that is no longer kept.
 	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Term  uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
-	// The configuration at that entry, a raftpb.ConfState.
-	ConfState     []byte `protobuf:"bytes,3,opt,name=conf_state,json=confState,proto3" json:"conf_state,omitempty"`
+	// The configuration the shard was founded with, a raftpb.ConfState, as releases wrote it that knew one replica only.
+	ConfState []byte `protobuf:"bytes,3,opt,name=conf_state,json=confState,proto3" json:"conf_state,omitempty"`
+	// The replica that the log belongs to.
+	Replica uint64 `protobuf:"varint,4,opt,name=replica,proto3" json:"replica,omitempty"`
+	// Above zero while the state up to index is still to be put in from what was received: the number of that snapshot.
+	Installing uint64 `protobuf:"varint,5,opt,name=installing,proto3" json:"installing,omitempty"`
+	// The members the shard was founded with. They stand until the state has others.
+	Members       *Members `protobuf:"bytes,6,opt,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -349,18 +355,88 @@ func (x *LogHead) GetConfState() []byte {
 	return nil
 }
 
+func (x *LogHead) GetReplica() uint64 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+func (x *LogHead) GetInstalling() uint64 {
+	if x != nil {
+		return x.Installing
+	}
+	return 0
+}
+
+func (x *LogHead) GetMembers() *Members {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// Retired is kept of replicas that were removed from this node: none with a number below that may be here again.
+type Retired struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Below         uint64                 `protobuf:"varint,1,opt,name=below,proto3" json:"below,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Retired) Reset() {
+	*x = Retired{}
+	mi := &file_wattle_store_v1_shard_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Retired) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Retired) ProtoMessage() {}
+
+func (x *Retired) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_store_v1_shard_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Retired.ProtoReflect.Descriptor instead.
+func (*Retired) Descriptor() ([]byte, []int) {
+	return file_wattle_store_v1_shard_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Retired) GetBelow() uint64 {
+	if x != nil {
+		return x.Below
+	}
+	return 0
+}
+
 // Applied is written with every batch of applied entries.
 type Applied struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Index         uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Index uint64                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Term  uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	// A running hash of everything the shard has written: equal on all replicas that stand at the same entry.
+	Hash uint64 `protobuf:"fixed64,3,opt,name=hash,proto3" json:"hash,omitempty"`
+	// Whose state this is: one that was here before may have left its own.
+	Replica       uint64 `protobuf:"varint,4,opt,name=replica,proto3" json:"replica,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Applied) Reset() {
 	*x = Applied{}
-	mi := &file_wattle_store_v1_shard_proto_msgTypes[5]
+	mi := &file_wattle_store_v1_shard_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -372,7 +448,7 @@ func (x *Applied) String() string {
 func (*Applied) ProtoMessage() {}
 
 func (x *Applied) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_shard_proto_msgTypes[5]
+	mi := &file_wattle_store_v1_shard_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -385,7 +461,7 @@ func (x *Applied) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Applied.ProtoReflect.Descriptor instead.
 func (*Applied) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_shard_proto_rawDescGZIP(), []int{5}
+	return file_wattle_store_v1_shard_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Applied) GetIndex() uint64 {
@@ -400,6 +476,199 @@ func (x *Applied) GetTerm() uint64 {
 		return x.Term
 	}
 	return 0
+}
+
+func (x *Applied) GetHash() uint64 {
+	if x != nil {
+		return x.Hash
+	}
+	return 0
+}
+
+func (x *Applied) GetReplica() uint64 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+// Members are the replicas of a shard.
+type Members struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A raftpb.ConfState.
+	ConfState []byte     `protobuf:"bytes,1,opt,name=conf_state,json=confState,proto3" json:"conf_state,omitempty"`
+	Replicas  []*Replica `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// The number the next replica gets. None is ever used again.
+	Next          uint64 `protobuf:"varint,3,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Members) Reset() {
+	*x = Members{}
+	mi := &file_wattle_store_v1_shard_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Members) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Members) ProtoMessage() {}
+
+func (x *Members) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_store_v1_shard_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Members.ProtoReflect.Descriptor instead.
+func (*Members) Descriptor() ([]byte, []int) {
+	return file_wattle_store_v1_shard_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Members) GetConfState() []byte {
+	if x != nil {
+		return x.ConfState
+	}
+	return nil
+}
+
+func (x *Members) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *Members) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+type Replica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The node that has it.
+	Node          string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replica) Reset() {
+	*x = Replica{}
+	mi := &file_wattle_store_v1_shard_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replica) ProtoMessage() {}
+
+func (x *Replica) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_store_v1_shard_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replica.ProtoReflect.Descriptor instead.
+func (*Replica) Descriptor() ([]byte, []int) {
+	return file_wattle_store_v1_shard_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Replica) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Replica) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+// MemberChange is the context of an entry that changes the members.
+type MemberChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who waits for it: see Proposal.
+	Proposer uint64 `protobuf:"varint,1,opt,name=proposer,proto3" json:"proposer,omitempty"`
+	Seq      uint64 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	// The replicas it brings.
+	Added         []*Replica `protobuf:"bytes,3,rep,name=added,proto3" json:"added,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MemberChange) Reset() {
+	*x = MemberChange{}
+	mi := &file_wattle_store_v1_shard_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MemberChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MemberChange) ProtoMessage() {}
+
+func (x *MemberChange) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_store_v1_shard_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MemberChange.ProtoReflect.Descriptor instead.
+func (*MemberChange) Descriptor() ([]byte, []int) {
+	return file_wattle_store_v1_shard_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MemberChange) GetProposer() uint64 {
+	if x != nil {
+		return x.Proposer
+	}
+	return 0
+}
+
+func (x *MemberChange) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *MemberChange) GetAdded() []*Replica {
+	if x != nil {
+		return x.Added
+	}
+	return nil
 }
 
 var File_wattle_store_v1_shard_proto protoreflect.FileDescriptor
@@ -426,15 +695,36 @@ const file_wattle_store_v1_shard_proto_rawDesc = "" +
 	"\fRoutingTable\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x16\n" +
 	"\x06shards\x18\x02 \x01(\rR\x06shards\x12\x14\n" +
-	"\x05slots\x18\x03 \x03(\rR\x05slots\"R\n" +
+	"\x05slots\x18\x03 \x03(\rR\x05slots\"\xc0\x01\n" +
 	"\aLogHead\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
 	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1d\n" +
 	"\n" +
-	"conf_state\x18\x03 \x01(\fR\tconfState\"3\n" +
+	"conf_state\x18\x03 \x01(\fR\tconfState\x12\x18\n" +
+	"\areplica\x18\x04 \x01(\x04R\areplica\x12\x1e\n" +
+	"\n" +
+	"installing\x18\x05 \x01(\x04R\n" +
+	"installing\x122\n" +
+	"\amembers\x18\x06 \x01(\v2\x18.wattle.store.v1.MembersR\amembers\"\x1f\n" +
+	"\aRetired\x12\x14\n" +
+	"\x05below\x18\x01 \x01(\x04R\x05below\"a\n" +
 	"\aApplied\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04termB\xb7\x01\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x12\n" +
+	"\x04hash\x18\x03 \x01(\x06R\x04hash\x12\x18\n" +
+	"\areplica\x18\x04 \x01(\x04R\areplica\"r\n" +
+	"\aMembers\x12\x1d\n" +
+	"\n" +
+	"conf_state\x18\x01 \x01(\fR\tconfState\x124\n" +
+	"\breplicas\x18\x02 \x03(\v2\x18.wattle.store.v1.ReplicaR\breplicas\x12\x12\n" +
+	"\x04next\x18\x03 \x01(\x04R\x04next\"-\n" +
+	"\aReplica\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\"l\n" +
+	"\fMemberChange\x12\x1a\n" +
+	"\bproposer\x18\x01 \x01(\x04R\bproposer\x12\x10\n" +
+	"\x03seq\x18\x02 \x01(\x04R\x03seq\x12.\n" +
+	"\x05added\x18\x03 \x03(\v2\x18.wattle.store.v1.ReplicaR\x05addedB\xb7\x01\n" +
 	"\x13com.wattle.store.v1B\n" +
 	"ShardProtoP\x01Z6github.com/wattlehq/wattle/gen/wattle/store/v1;storev1\xa2\x02\x03WSX\xaa\x02\x0fWattle.Store.V1\xca\x02\x0fWattle\\Store\\V1\xe2\x02\x1bWattle\\Store\\V1\\GPBMetadata\xea\x02\x11Wattle::Store::V1b\x06proto3"
 
@@ -450,22 +740,29 @@ func file_wattle_store_v1_shard_proto_rawDescGZIP() []byte {
 	return file_wattle_store_v1_shard_proto_rawDescData
 }
 
-var file_wattle_store_v1_shard_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_wattle_store_v1_shard_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_wattle_store_v1_shard_proto_goTypes = []any{
 	(*Batch)(nil),        // 0: wattle.store.v1.Batch
 	(*Proposal)(nil),     // 1: wattle.store.v1.Proposal
 	(*Identity)(nil),     // 2: wattle.store.v1.Identity
 	(*RoutingTable)(nil), // 3: wattle.store.v1.RoutingTable
 	(*LogHead)(nil),      // 4: wattle.store.v1.LogHead
-	(*Applied)(nil),      // 5: wattle.store.v1.Applied
+	(*Retired)(nil),      // 5: wattle.store.v1.Retired
+	(*Applied)(nil),      // 6: wattle.store.v1.Applied
+	(*Members)(nil),      // 7: wattle.store.v1.Members
+	(*Replica)(nil),      // 8: wattle.store.v1.Replica
+	(*MemberChange)(nil), // 9: wattle.store.v1.MemberChange
 }
 var file_wattle_store_v1_shard_proto_depIdxs = []int32{
 	1, // 0: wattle.store.v1.Batch.proposals:type_name -> wattle.store.v1.Proposal
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	7, // 1: wattle.store.v1.LogHead.members:type_name -> wattle.store.v1.Members
+	8, // 2: wattle.store.v1.Members.replicas:type_name -> wattle.store.v1.Replica
+	8, // 3: wattle.store.v1.MemberChange.added:type_name -> wattle.store.v1.Replica
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_wattle_store_v1_shard_proto_init() }
@@ -479,7 +776,7 @@ func file_wattle_store_v1_shard_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_store_v1_shard_proto_rawDesc), len(file_wattle_store_v1_shard_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,290 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/store/memory"
+)
+
+// node is one data directory and the process over it, if it runs. Machines are where they stand: a machine whose disk
+// was lost goes on with another node.
+type node struct {
+	w        *world
+	id       shard.NodeID
+	machine  int
+	disk     disk
+	engine   *shard.Engine
+	drive    *shard.Manual
+	skew     time.Duration
+	starts   int // counts them, so that what was planned for a process that ended does not happen to the next
+	paused   bool
+	retired  bool // its disk is gone
+	rotten   bool // something on its disk cannot be read, which nobody may have found yet
+	planned  [shard.Parts]bool
+	slowDisk bool
+	// crashAt is the disk operation from now at which the machine loses power; zero is none.
+	crashAt int
+	full    bool
+	// blinking tells that it loses power now and then right after it wrote to its log, and is back at once.
+	blinking bool
+}
+
+const tick = 100 * time.Millisecond
+
+func (w *world) node(id shard.NodeID) *node {
+	for _, n := range w.nodes {
+		if n.id == id {
+			return n
+		}
+	}
+	return nil
+}
+
+// alive are the nodes that have not lost their disk.
+func (w *world) alive() (all []*node) {
+	for _, n := range w.nodes {
+		if !n.retired {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+func (w *world) pick() *node {
+	all := w.alive()
+	return all[w.rng.IntN(len(all))]
+}
+
+// found makes a cluster, whose shards begin on the first machines.
+func (w *world) found(machines int) {
+	var founders []shard.NodeID
+	for i := range machines {
+		n := w.machine(i)
+		if i < w.want {
+			founders = append(founders, n.id)
+		}
+	}
+	for i, n := range w.alive() {
+		if i < w.want {
+			n.found(founders)
+		} else {
+			n.found(nil)
+		}
+		if c := w.cfg.Cut; c != nil && c.Machine == i {
+			n.crashAt = c.Op
+		}
+		n.start()
+	}
+}
+
+// machine puts a node with an empty disk on a machine.
+func (w *world) machine(i int) *node {
+	n := &node{w: w, id: shard.NodeID(fmt.Sprintf("n%d", len(w.nodes)+1)), machine: i}
+	n.skew = w.between(-10*time.Second, 10*time.Second)
+	if n.disk = (&memoryDisk{d: memory.Disk{Fault: n.fault}}); w.cfg.newDisk != nil {
+		n.disk = w.cfg.newDisk()
+	}
+	w.nodes = append(w.nodes, n)
+	return n
+}
+
+func (n *node) found(founders []shard.NodeID) {
+	s, err := n.disk.open()
+	n.w.must(err)
+	_, _, err = shard.Found(s, shard.Founding{Identity: &storev1.Identity{NodeId: string(n.id)}, Table: n.w.table, Nodes: founders})
+	n.w.must(err)
+	n.disk.crash(1, n.w.rng)
+}
+
+func (n *node) up() bool { return n.engine != nil && !n.paused }
+
+// start starts the process.
+func (n *node) start() {
+	if n.engine != nil || n.retired {
+		return
+	}
+	n.w.note(fmt.Sprintf("start %s", n.id))
+	n.starts++
+	n.planned = [shard.Parts]bool{}
+	n.guard(func() {
+		s, err := n.disk.open()
+		if err != nil {
+			panic(&machine.Broken{Err: err})
+		}
+		e, err := shard.New(shard.Config{
+			Store: s, Table: n.w.table, Node: n.id, Machines: machines, Sink: sink{n}, Run: n.w.rng.Uint64(),
+			Now:         func() time.Time { return time.Unix(0, int64(n.w.now+n.skew)) },
+			Tick:        tick,
+			TrimEntries: 20,
+			ChunkBytes:  256,
+			Send:        func(to shard.NodeID, ms []*peerv1.ShardMessage) { n.w.net.send(n, to, ms) },
+		})
+		if err != nil {
+			panic(&machine.Broken{Err: err})
+		}
+		n.engine, n.drive = e, e.Manual()
+		n.drive.Begin()
+	})
+	n.plan("tick", n.w.between(0, tick), n.tick)
+	n.wake()
+}
+
+// plan has something happen to this process, if it is still the same then.
+func (n *node) plan(what string, after time.Duration, do func()) {
+	start := n.starts
+	n.w.after(after, string(n.id)+" "+what, func() {
+		if n.starts == start && n.engine != nil {
+			do()
+		}
+	})
+}
+
+func (n *node) tick() {
+	if n.up() {
+		n.guard(n.drive.Tick)
+		n.wake()
+	}
+	if n.engine != nil {
+		n.plan("tick", tick, n.tick)
+	}
+}
+
+var partNames = [shard.Parts]string{"loop", "appender", "applier", "courier"}
+
+// wake plans the steps of the parts that have something to do.
+func (n *node) wake() {
+	for p := range shard.Part(shard.Parts) {
+		if n.up() && !n.planned[p] && n.drive.Pending(p) {
+			n.planned[p] = true
+			n.plan(partNames[p], n.latency(p), func() { n.step(p) })
+		}
+	}
+}
+
+func (n *node) latency(p shard.Part) time.Duration {
+	if p == shard.Loop {
+		return n.w.between(0, 50*time.Microsecond)
+	}
+	if n.slowDisk && n.w.chance(10) {
+		return n.w.between(0, 400*time.Millisecond)
+	}
+	return n.w.between(20*time.Microsecond, 500*time.Microsecond)
+}
+
+func (n *node) step(p shard.Part) {
+	n.planned[p] = false
+	if n.up() {
+		n.guard(func() { n.drive.Step(p) })
+		n.w.audit.look(n)
+		if n.blinking && p == shard.Appender && n.w.chance(3) {
+			n.crash("blinks")
+			n.w.after(n.w.between(0, 5*time.Millisecond), "blink", n.start)
+		}
+		n.wake()
+	}
+}
+
+// guard runs a part and ends the process where it must end.
+func (n *node) guard(f func()) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		err := broken(p)
+		switch {
+		case err == nil:
+			if _, ok := p.(finding); ok {
+				panic(p)
+			}
+			n.w.note(string(debug.Stack()))
+			n.w.find("%s panics: %v", n.id, p)
+		case errors.Is(err, errCrash):
+			n.crash("power")
+		case fault.KindOf(err) == fault.Corrupt:
+			n.w.count("damaged")
+			n.w.note(fmt.Sprintf("%s: %v", n.id, err))
+			n.crash("damaged: " + err.Error())
+			n.replace()
+			return
+		case errors.Is(err, errDisk):
+			n.crash(err.Error())
+		default:
+			n.w.find("%s: %w", n.id, err)
+		}
+		n.w.after(n.w.between(0, 3*time.Second), "restart", n.start)
+	}()
+	f()
+}
+
+// crash ends the process and takes away what the disk had not synced, or some of it.
+func (n *node) crash(why string) {
+	if n.engine == nil {
+		return
+	}
+	n.w.note(fmt.Sprintf("crash %s: %s", n.id, why))
+	n.w.count("crash")
+	n.tally()
+	n.engine, n.drive, n.paused = nil, nil, false
+	mode := n.w.rng.IntN(3)
+	if c := n.w.cfg.Cut; c != nil {
+		mode = c.Mode
+	}
+	n.disk.crash(mode, n.w.rng)
+}
+
+// tally adds up what the process has done.
+func (n *node) tally() {
+	c := n.engine.Counts()
+	for what, k := range map[string]uint64{
+		"joint changes": c.Joint, "snapshots installed": c.Installed, "entries trimmed": c.Trimmed, "tails truncated": c.Truncated, "entries replayed": c.Replayed,
+	} {
+		n.w.stats[what] += int(k)
+	}
+}
+
+// replace puts a new node in the place of one whose disk cannot be trusted.
+func (n *node) replace() *node {
+	if n.retired {
+		return nil
+	}
+	n.crash("replaced")
+	n.retired = true
+	n.w.count("replaced")
+	fresh := n.w.machine(n.machine)
+	fresh.found(nil)
+	n.w.after(n.w.between(0, 2*time.Second), "replace", fresh.start)
+	return fresh
+}
+
+var errDisk = errors.New("the disk failed")
+
+// fault decides what becomes of a disk operation.
+func (n *node) fault(memory.Op) error {
+	n.w.count("disk")
+	if n.full {
+		return errDisk
+	}
+	if n.crashAt > 0 {
+		if n.crashAt--; n.crashAt == 0 {
+			return errCrash
+		}
+	}
+	return nil
+}
+
+// sink is a shard.Sink.
+type sink struct{ n *node }
+
+func (s sink) Lead(id shard.ID, term uint64, _ []machine.Effect) { s.n.w.audit.lead(s.n, id, term) }
+func (sink) Applied(shard.ID, uint64, []machine.Effect)          {}
+func (sink) Installed(shard.ID)                                  {}
+func (sink) Yield(shard.ID)                                      {}

@@ -1,0 +1,96 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+	"time"
+)
+
+var (
+	seeds = flag.Int("seeds", 300, "how many seeds to run")
+	start = flag.Uint64("start", 1, "the first seed")
+	first = flag.Bool("first", false, "end with the first seed that fails")
+	one   = flag.Uint64("seed", 0, "run this seed and tell what happens")
+)
+
+// TestSeeds runs clusters in which everything goes wrong.
+func TestSeeds(t *testing.T) {
+	total := map[string]int{}
+	n, from := *seeds, *start
+	if testing.Short() && n == 300 {
+		n = 30
+	}
+	cfg := Config{}
+	if *one != 0 {
+		n, from = 1, *one
+		cfg.Log = func(s string) { fmt.Println(s) }
+	}
+	for i := range uint64(n) {
+		cfg.Seed = from + i
+		r := Run(cfg)
+		for k, v := range r.Stats {
+			total[k] += v
+		}
+		if r.Err != nil {
+			t.Errorf("%v\ngo test ./internal/sim -run TestSeeds -seed=%d", r.Err, cfg.Seed)
+			if *first {
+				return
+			}
+		}
+	}
+	t.Log(total)
+	// Runs in which none of this happens would find nothing.
+	for _, what := range []string{"snapshots installed", "joint changes", "transfer", "tails truncated", "replaced", "crash", "partition", "lost", "doubled", "delayed"} {
+		if n >= 300 && total[what] == 0 {
+			t.Errorf("not once: %s", what)
+		}
+	}
+}
+
+// TestSameSeedSameTrace looks for whatever is not drawn from the seed.
+func TestSameSeedSameTrace(t *testing.T) {
+	for seed := range uint64(5) {
+		a, b := Run(Config{Seed: seed + 1}), Run(Config{Seed: seed + 1})
+		if a.Trace != b.Trace {
+			t.Errorf("seed %d: %x and %x", seed+1, a.Trace, b.Trace)
+		}
+	}
+}
+
+// TestPebble runs a few clusters over real databases, which do things of their own beside: such runs are not the same twice.
+func TestPebble(t *testing.T) {
+	n := 10
+	if testing.Short() {
+		n = 3
+	}
+	for i := range uint64(n) {
+		if r := Run(Config{Seed: 1_000_000 + i, newDisk: newPebbleDisk}); r.Err != nil {
+			t.Error(r.Err)
+		}
+	}
+}
+
+// TestCuts has each machine of a small cluster lose power at each of its disk operations, with what was not synced gone,
+// kept, and in part. The same things happen in all runs up to there: clients add and read, replicas move, logs are trimmed.
+func TestCuts(t *testing.T) {
+	runs := 0
+	for machine := range 3 {
+		for mode := range 3 {
+			for op := 1; ; op++ {
+				if testing.Short() {
+					op += 10
+				}
+				r := Run(Config{Seed: 4, Faults: 3 * time.Second, Cut: &Cut{Machine: machine, Op: op, Mode: mode}})
+				if r.Err != nil {
+					t.Errorf("machine %d, operation %d, mode %d: %v", machine, op, mode, r.Err)
+				}
+				if r.Stats["crash"] == 0 {
+					break // it has fewer
+				}
+				runs++
+			}
+		}
+	}
+	t.Logf("%d runs", runs)
+}

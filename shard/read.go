@@ -1,0 +1,102 @@
+package shard
+
+import (
+	"cmp"
+	"encoding/binary"
+	"maps"
+	"slices"
+
+	"go.etcd.io/raft/v3"
+
+	"github.com/wattlehq/wattle/internal/machine"
+)
+
+// ask turns the queued reads into one question to the quorum, which a follower asks through its leader.
+func (g *group) ask() {
+	g.mu.Lock()
+	reads, lead := g.reads, g.leadTerm.Load()
+	// A new leader knows what was acknowledged before its term only once an entry of its own is committed. raft waits for
+	// that itself, but not where there is a single voter.
+	if len(reads) == 0 || lead == 0 && !g.hasLead || lead != 0 && g.caughtUp.Load() != lead {
+		g.mu.Unlock()
+		return
+	}
+	g.reads = nil
+	if g.leader.Load() == 0 {
+		g.mu.Unlock()
+		err := g.errNoLeader()
+		for _, r := range reads {
+			r(err)
+		}
+		return
+	}
+	g.question++
+	g.asked[g.question] = asked{reads, g.ticks}
+	// Answers find the way back by the replica they are for, but not by when it was started.
+	ctx := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, g.e.id), g.question)
+	g.mu.Unlock()
+	g.node.ReadIndex(ctx)
+}
+
+// settleReads takes the quorum's answers: the index that each question's reads must wait for.
+func (g *group) settleReads(states []raft.ReadState) {
+	g.mu.Lock()
+	for _, s := range states {
+		if len(s.RequestCtx) != 16 || binary.BigEndian.Uint64(s.RequestCtx) != g.e.id {
+			continue
+		}
+		q := binary.BigEndian.Uint64(s.RequestCtx[8:])
+		if a, ok := g.asked[q]; ok {
+			g.awaited = append(g.awaited, awaited{s.Index, a.reads})
+			delete(g.asked, q)
+		}
+	}
+	g.mu.Unlock()
+	g.wakeReads()
+}
+
+// wakeReads answers the reads whose index is applied.
+func (g *group) wakeReads() {
+	g.mu.Lock()
+	applied := g.applied.Load()
+	var due []func(error)
+	keep := g.awaited[:0]
+	for _, a := range g.awaited {
+		if a.index > applied {
+			keep = append(keep, a)
+			continue
+		}
+		due = append(due, a.done...)
+	}
+	clear(g.awaited[len(keep):])
+	g.awaited = keep
+	g.mu.Unlock()
+	for _, d := range due {
+		d(nil)
+	}
+}
+
+// expire gives up what has waited for long: the question or its answer may be lost.
+func (g *group) expire() {
+	g.ticks++
+	g.mu.Lock()
+	var late []func(error)
+	for _, q := range sortedKeys(g.asked) {
+		if a := g.asked[q]; g.ticks-a.tick > readTicks {
+			late = append(late, a.reads...)
+			delete(g.asked, q)
+		}
+	}
+	for _, seq := range sortedKeys(g.waiting) {
+		if w := g.waiting[seq]; w.expires != 0 && g.ticks > w.expires {
+			late = append(late, func(err error) { w.done(machine.Result{}, err) })
+			delete(g.waiting, seq)
+		}
+	}
+	g.mu.Unlock()
+	for _, r := range late {
+		r(errNoLeader(g.id))
+	}
+}
+
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

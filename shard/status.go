@@ -1,0 +1,117 @@
+package shard
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// Status is one replica's view of its shard.
+type Status struct {
+	ID      ID
+	Replica uint64
+	Term    uint64
+	Leading bool
+	// Leader is the replica that leads, as far as this one knows; zero if it knows of none.
+	Leader  uint64
+	Members *Members
+	Applied uint64
+	// First and Last are the log's entries that are kept; there is none if Last is below First.
+	First, Last uint64
+	// Followers are what a leader knows of the others.
+	Followers []Follower
+}
+
+// Follower is a replica as its leader sees it.
+type Follower struct {
+	Replica uint64
+	// Match is the last entry it is known to have on disk.
+	Match uint64
+	// Active tells that it was heard of lately.
+	Active bool
+	// Receives tells that it is sent the whole state.
+	Receives bool
+	// needs is the entry after which it needs the log.
+	needs uint64
+}
+
+// lookAfter notes how far the followers of a leader are.
+func (g *group) lookAfter() {
+	if g.leadTerm.Load() == 0 {
+		g.followers.Store(nil)
+		return
+	}
+	var all []Follower
+	g.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		if id == g.replica {
+			return
+		}
+		f := Follower{Replica: id, Match: p.Match, Active: p.RecentActive, Receives: p.State == tracker.StateSnapshot, needs: p.Match}
+		if f.Receives {
+			f.needs = p.PendingSnapshot
+		}
+		all = append(all, f)
+	})
+	slices.SortFunc(all, func(a, b Follower) int { return int(int64(a.Replica) - int64(b.Replica)) })
+	g.followers.Store(&all)
+}
+
+// needed is the last entry that no active follower needs any more.
+func (g *group) needed() uint64 {
+	needed := ^uint64(0)
+	if all := g.followers.Load(); all != nil {
+		for _, f := range *all {
+			if f.Active {
+				needed = min(needed, f.needs)
+			}
+		}
+	}
+	return needed
+}
+
+// Status returns the state of every replica on this node, in order.
+func (e *Engine) Status() []Status {
+	var all []Status
+	for _, g := range e.all() {
+		first, err := g.log.FirstIndex()
+		last, err2 := g.log.LastIndex()
+		if err != nil || err2 != nil {
+			continue
+		}
+		s := Status{
+			ID: g.id, Replica: g.replica, Term: g.term.Load(), Leading: g.leadTerm.Load() != 0, Leader: g.leader.Load(),
+			Members: g.members.Load(), Applied: g.applied.Load(), First: first, Last: last,
+		}
+		if f := g.followers.Load(); f != nil {
+			s.Followers = *f
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// Counts of what an engine has done since it was made.
+type Counts struct {
+	// Changes of members that it saw, and those of them that began a joint change.
+	Changes, Joint uint64
+	// Sent and Installed are whole states.
+	Sent, Installed uint64
+	// Trimmed are entries dropped from the beginning of a log, Truncated the times that its end was replaced.
+	Trimmed, Truncated uint64
+	// Replayed are entries applied that a process before this one had applied already or left behind.
+	Replayed uint64
+	// Syncs of the log.
+	Syncs uint64
+}
+
+type counts struct{ changes, joint, sent, installed, trimmed, truncated, replayed, syncs atomic.Uint64 }
+
+// Counts returns them.
+func (e *Engine) Counts() Counts {
+	c := &e.counts
+	return Counts{
+		c.changes.Load(), c.joint.Load(), c.sent.Load(), c.installed.Load(), c.trimmed.Load(), c.truncated.Load(), c.replayed.Load(), c.syncs.Load(),
+	}
+}
