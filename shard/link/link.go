@@ -1,0 +1,316 @@
+// Package link carries the shards' messages between nodes, over TCP connections of its own: one to each node, on which
+// only this one sends. Messages that were queued together travel in one frame, with one write.
+//
+// It promises little, since raft needs little: what is sent arrives in order and unchanged, or not at all. What cannot be sent
+// soon is dropped, so that a node that is gone costs nothing. It does not know who the members are: Config.Addr does.
+// Whoever can reach the port can speak: it proves nothing about either side yet.
+//
+// The caller runs Run, and may Send before and after.
+package link
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
+	"github.com/wattlehq/wattle/shard"
+)
+
+// Config is what a Network needs. Fields without a default must be set.
+type Config struct {
+	Cluster string
+	Self    shard.NodeID
+	// Listener is where others connect. Run closes it.
+	Listener net.Listener
+	// Addr returns where a node listens, if that is known.
+	Addr func(shard.NodeID) (string, bool)
+	// Receive takes what came from a node. It must not block for long: the connection waits for it.
+	Receive func(from shard.NodeID, ms []*peerv1.ShardMessage)
+	// Dial connects; by TCP by default.
+	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// MaxQueued bounds the bytes that wait for one node; what comes on top is dropped. 64 MiB by default.
+	MaxQueued int
+}
+
+// How long things may take.
+const (
+	dialTimeout  = 2 * time.Second
+	helloTimeout = 5 * time.Second
+	writeTimeout = 10 * time.Second
+	leastBackoff = 50 * time.Millisecond
+	mostBackoff  = time.Second
+)
+
+// Network is this node's connections to all others.
+type Network struct {
+	cfg Config
+
+	mu    sync.Mutex
+	peers map[shard.NodeID]*peer
+	ctx   context.Context // of Run; nil before
+	wg    sync.WaitGroup
+
+	dropped atomic.Uint64
+}
+
+// New makes a Network and starts nothing.
+func New(cfg Config) *Network {
+	if cfg.Dial == nil {
+		cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", addr)
+		}
+	}
+	if cfg.MaxQueued == 0 {
+		cfg.MaxQueued = 64 << 20
+	}
+	return &Network{cfg: cfg, peers: map[shard.NodeID]*peer{}}
+}
+
+// Dropped returns how many messages were not sent.
+func (n *Network) Dropped() uint64 { return n.dropped.Load() }
+
+// Send queues messages for a node. It does not block.
+func (n *Network) Send(to shard.NodeID, ms []*peerv1.ShardMessage) {
+	n.mu.Lock()
+	p := n.peers[to]
+	if p == nil {
+		p = &peer{n: n, id: to, wake: make(chan struct{}, 1)}
+		n.peers[to] = p
+		if n.ctx != nil {
+			n.wg.Go(p.run)
+		}
+	}
+	n.mu.Unlock()
+	p.put(ms)
+}
+
+// Forget ends the connection to a node that is no member any more.
+func (n *Network) Forget(id shard.NodeID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p := n.peers[id]; p != nil {
+		delete(n.peers, id)
+		p.leave()
+	}
+}
+
+// Run accepts connections and makes those that are needed until ctx ends.
+func (n *Network) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer n.wg.Wait()
+	defer cancel()
+	n.mu.Lock()
+	n.ctx = ctx
+	for _, p := range n.peers {
+		n.wg.Go(p.run)
+	}
+	n.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { n.cfg.Listener.Close() })
+	defer stop()
+	for {
+		c, err := n.cfg.Listener.Accept()
+		if ctx.Err() != nil {
+			if c != nil {
+				c.Close()
+			}
+			return nil
+		}
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			// Too many open files, for example: it may pass.
+			select {
+			case <-time.After(leastBackoff):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		n.wg.Go(func() { n.serve(ctx, c) })
+	}
+}
+
+// serve receives what one other node sends.
+func (n *Network) serve(ctx context.Context, c net.Conn) {
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	f := newFrames(c)
+	_ = c.SetDeadline(time.Now().Add(helloTimeout))
+	var hello peerv1.Hello
+	if f.read(&hello, maxHello) != nil {
+		return
+	}
+	refused := ""
+	switch {
+	case hello.Cluster != n.cfg.Cluster:
+		refused = "this node belongs to another cluster"
+	case hello.To != string(n.cfg.Self):
+		refused = "another node is here now"
+	case hello.From == "" || hello.From == string(n.cfg.Self):
+		refused = "that is no other node's name"
+	}
+	if f.write(&peerv1.Welcome{Refused: refused}) != nil || refused != "" {
+		return
+	}
+	_ = c.SetDeadline(time.Time{})
+	for {
+		var ms peerv1.ShardMessages
+		if f.read(&ms, maxFrame) != nil {
+			return
+		}
+		n.cfg.Receive(shard.NodeID(hello.From), ms.Messages)
+	}
+}
+
+// peer is the other end of the connection to one node.
+type peer struct {
+	n    *Network
+	id   shard.NodeID
+	wake chan struct{}
+
+	mu    sync.Mutex
+	queue []*peerv1.ShardMessage
+	bytes int
+	left  bool
+}
+
+func (p *peer) put(ms []*peerv1.ShardMessage) {
+	size := 0
+	for _, m := range ms {
+		size += proto.Size(m)
+	}
+	p.mu.Lock()
+	if p.bytes+size > p.n.cfg.MaxQueued {
+		p.mu.Unlock()
+		p.n.dropped.Add(uint64(len(ms)))
+		return
+	}
+	p.queue, p.bytes = append(p.queue, ms...), p.bytes+size
+	p.mu.Unlock()
+	p.rouse()
+}
+
+func (p *peer) rouse() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *peer) take() (ms []*peerv1.ShardMessage, left bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ms, p.queue, p.bytes = p.queue, nil, 0
+	return ms, p.left
+}
+
+func (p *peer) leave() {
+	p.mu.Lock()
+	p.left = true
+	p.mu.Unlock()
+	p.rouse()
+}
+
+// run sends what is queued. Whatever is queued while there is no connection is dropped: by the time there is one, raft has
+// newer things to say.
+func (p *peer) run() {
+	var c *conn
+	defer func() { c.close() }()
+	ctx := p.n.ctx
+	backoff := time.Duration(0)
+	var retry time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.wake:
+		}
+		ms, left := p.take()
+		if left {
+			return
+		}
+		if c == nil && !time.Now().Before(retry) {
+			var err error
+			if c, err = p.connect(ctx); err != nil {
+				backoff = min(max(2*backoff, leastBackoff), mostBackoff)
+				retry = time.Now().Add(backoff)
+			} else {
+				backoff = 0
+			}
+		}
+		if c == nil {
+			p.n.dropped.Add(uint64(len(ms)))
+			continue
+		}
+		if err := c.send(ms); err != nil {
+			c.close()
+			c = nil
+		}
+	}
+}
+
+// conn is a connection on which this node sends.
+type conn struct {
+	net.Conn
+	f    *frames
+	stop func() bool
+}
+
+// close ends it; there may be none.
+func (c *conn) close() {
+	if c != nil {
+		c.stop()
+		c.Conn.Close()
+	}
+}
+
+func (c *conn) send(ms []*peerv1.ShardMessage) error {
+	for len(ms) > 0 {
+		n, size := 0, 0
+		for n < len(ms) && (n == 0 || size+proto.Size(ms[n]) <= fullFrame) {
+			size += proto.Size(ms[n])
+			n++
+		}
+		_ = c.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if err := c.f.write(&peerv1.ShardMessages{Messages: ms[:n]}); err != nil {
+			return err
+		}
+		ms = ms[n:]
+	}
+	return nil
+}
+
+func (p *peer) connect(ctx context.Context) (*conn, error) {
+	addr, ok := p.n.cfg.Addr(p.id)
+	if !ok {
+		return nil, errors.New("no address")
+	}
+	dial, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	nc, err := p.n.cfg.Dial(dial, addr)
+	if err != nil {
+		return nil, err
+	}
+	// Whatever the other end does, this one ends when it is told to.
+	c := &conn{Conn: nc, f: newFrames(nc), stop: context.AfterFunc(ctx, func() { nc.Close() })}
+	_ = c.SetDeadline(time.Now().Add(helloTimeout))
+	var w peerv1.Welcome
+	err = c.f.write(&peerv1.Hello{Cluster: p.n.cfg.Cluster, From: string(p.n.cfg.Self), To: string(p.id)})
+	if err == nil {
+		err = c.f.read(&w, maxHello)
+	}
+	if err == nil && w.Refused != "" {
+		err = errors.New(w.Refused)
+	}
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, c.SetDeadline(time.Time{})
+}
