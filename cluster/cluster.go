@@ -172,10 +172,8 @@ func (c *Cluster) join(ctx context.Context, s *serf.Serf) error {
 		return nil
 	}
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		if n, err := s.Join(c.cfg.Join, true); n > 0 || ctx.Err() != nil {
+		if n, _ := s.Join(c.cfg.Join, true); n > 0 || ctx.Err() != nil {
 			return nil
-		} else if err == nil {
-			err = errors.New("nobody there")
 		}
 		select {
 		case <-ctx.Done():
