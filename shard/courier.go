@@ -287,7 +287,7 @@ func (c *courier) receive(p parcel) {
 	in := c.in[p.g.id]
 	if in == nil || in.number != chunk.Snapshot {
 		// While one that arrived is being put in, no other may take its place.
-		if chunk.Seq != 0 || in == nil && len(c.in) >= maxTransfers || p.g.staged.Load() != 0 {
+		if chunk.Seq != 0 || c.arriving() >= maxTransfers || p.g.staged.Load() != 0 {
 			ack.Refused = true
 			return
 		}
@@ -307,6 +307,16 @@ func (c *courier) receive(p parcel) {
 		}
 	}
 	ack.Received = in.received
+}
+
+// arriving counts the states that are not here as a whole yet.
+func (c *courier) arriving() (n int) {
+	for _, in := range c.in {
+		if !in.complete {
+			n++
+		}
+	}
+	return n
 }
 
 // complete tells raft of a snapshot whose pairs are all here, and durable.
