@@ -67,10 +67,9 @@ type Config struct {
 	// Advertise is how others reach this node, where that is not Bind: behind NAT, for example. An unspecified Bind advertises
 	// a private address of the machine by default.
 	Advertise netip.AddrPort
-	// Join are gossip addresses of members. Those met before the last stop are tried, too.
+	// Join are gossip addresses of members to meet: those the operator named, and those met before the last stop, which the caller
+	// remembers. (Serf would remember them itself, but keeps the last ones in a buffer that a kill takes away.)
 	Join []string
-	// Snapshot is the file that remembers whom this node met; none is kept if it is empty.
-	Snapshot string
 	// Changed is told of every change of a member's status or addresses, one at a time. It must not block.
 	Changed func(Member)
 	// Heard is told of what Tell told, on every node, more or less soon and perhaps never. It must not block.
@@ -95,7 +94,7 @@ func New(cfg Config) *Cluster {
 	return &Cluster{cfg: cfg, events: make(chan serf.Event, 1024), ready: make(chan struct{}), members: map[string]Member{}}
 }
 
-// Ready is closed once this node listens to gossip, and has met a member if it was to join any.
+// Ready is closed once this node listens to gossip. It may not have met anybody yet.
 func (c *Cluster) Ready() <-chan struct{} { return c.ready }
 
 // Tags of members. They are in every message about a member, so they are short.
@@ -126,7 +125,6 @@ func (c *Cluster) config() *serf.Config {
 	}
 	s.Init()
 	s.MemberlistConfig, s.EventCh, s.NodeName = m, c.events, c.cfg.Self.ID
-	s.SnapshotPath = c.cfg.Snapshot
 	s.EnableNameConflictResolution = false // names are drawn, not given
 	s.Tags = map[string]string{
 		tagAPI: c.cfg.Self.API, tagPeer: c.cfg.Self.Peer, tagZone: c.cfg.Self.Zone, tagVersion: c.cfg.Self.Version, tagCluster: c.cfg.ID,
@@ -158,26 +156,24 @@ func (c *Cluster) Run(ctx context.Context) error {
 		defer close(pumped)
 		c.pump(ctx)
 	}()
-	if err := c.join(ctx, s); err != nil {
-		return err
-	}
 	close(c.ready)
+	c.join(ctx, s)
 	<-ctx.Done()
 	return nil
 }
 
 // join meets the first members, for as long as it takes: they may be starting as well.
-func (c *Cluster) join(ctx context.Context, s *serf.Serf) error {
+func (c *Cluster) join(ctx context.Context, s *serf.Serf) {
 	if len(c.cfg.Join) == 0 {
-		return nil
+		return
 	}
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		if n, _ := s.Join(c.cfg.Join, true); n > 0 || ctx.Err() != nil {
-			return nil
+			return
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(wait):
 		}
 	}

@@ -250,7 +250,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	wg.Wait()
 	e.stopOnce.Do(func() { close(e.stopped) })
 	for _, g := range e.all() {
-		g.fail(errStopping())
+		g.fail(errStopping(), errStopping())
 	}
 	if err := context.Cause(ctx); err != context.Canceled && err != context.DeadlineExceeded {
 		return err
@@ -266,6 +266,11 @@ func errNoLeader(id ID) *fault.Error {
 	return fault.New(fault.Unavailable, "no_leader", "shard %d has no leader on this node", id).Hint("try again in a moment")
 }
 
+func errLeaderLost(id ID) *fault.Error {
+	return fault.New(fault.Unavailable, "leader_lost", "the leader of shard %d changed before it was known whether the command counts", id).
+		Hint("look, or send it again: sent twice it counts once")
+}
+
 // Proposal is a command before it has a place in the log.
 type Proposal struct {
 	Slot    machine.Slot
@@ -277,9 +282,9 @@ type Proposal struct {
 }
 
 // Propose puts a command into the log and returns what its machine answered once it is applied, which implies
-// that a quorum has it on disk. An error means that the outcome is unknown, unless its reason is
-// "overloaded", "command_too_large" or "no_replica": then nothing happened. A caller that tries again must send a
-// command for which twice is as good as once. An error that another node should be asked names it as "leader".
+// that a quorum has it on disk. An error means that the outcome is unknown, unless its reason is "overloaded",
+// "command_too_large", "no_replica" or "no_leader": then nothing happened. A caller that tries again after others must send
+// a command for which twice is as good as once. "no_leader" names the node that leads as "leader", if that is known.
 func (e *Engine) Propose(ctx context.Context, p Proposal) (machine.Result, error) {
 	type answer struct {
 		result machine.Result
@@ -415,6 +420,41 @@ func (e *Engine) TransferLeader(id ID, to uint64) {
 	if g := e.group(id); g != nil {
 		e.loop.do(g, func() { g.node.TransferLeader(to) })
 	}
+}
+
+// HandOver has other replicas lead the shards that this node leads, where there are others that can, and returns when they do or ctx ends:
+// a node that is stopped in good order keeps nobody waiting for an election.
+func (e *Engine) HandOver(ctx context.Context) {
+	tick := time.NewTicker(e.cfg.Tick / 4)
+	defer tick.Stop()
+	for {
+		left := false
+		for _, s := range e.Status() {
+			if to := s.heir(); to != 0 {
+				left = true
+				e.TransferLeader(s.ID, to)
+			}
+		}
+		if !left {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// heir is the voter that is best prepared to lead after this replica; zero if it does not lead, or nobody can.
+func (s Status) heir() (to uint64) {
+	best := uint64(0)
+	for _, f := range s.Followers {
+		if s.Leading && f.Active && !f.Receives && s.Members.Voter(f.Replica) && f.Match >= best {
+			to, best = f.Replica, f.Match
+		}
+	}
+	return to
 }
 
 // Retire takes a replica away from this node. The caller has seen members of the shard that it is none of although its

@@ -39,6 +39,7 @@ type group struct {
 
 	// The loop's own.
 	homes    map[uint64]NodeID // of replicas that wrote to this one
+	heard    map[uint64]int    // by a leader, of followers: at which tick
 	hasLead  bool              // the shard has had a leader since the start
 	lastTime int64             // the newest time it stamped
 	dirty    bool              // it has to be looked at in this turn
@@ -86,6 +87,9 @@ type awaited struct {
 	done  []func(error)
 }
 
+// electionTicks is how long a follower waits for its leader, at least, and a leader for a quorum.
+const electionTicks = 10
+
 // Reads and changes that no quorum has answered for so many ticks are given up.
 const readTicks, changeTicks = 20, 100
 
@@ -103,7 +107,7 @@ func newGroup(e *Engine, id ID, replica uint64) (*group, error) {
 
 func (e *Engine) group0(id ID, replica uint64) *group {
 	return &group{
-		e: e, id: id, replica: replica, slots: e.cfg.Table.Slots(id), homes: map[uint64]NodeID{},
+		e: e, id: id, replica: replica, slots: e.cfg.Table.Slots(id), homes: map[uint64]NodeID{}, heard: map[uint64]int{},
 		waiting: map[uint64]*waiter{}, asked: map[uint64]asked{},
 	}
 }
@@ -181,7 +185,7 @@ func (g *group) start(applied uint64) (err error) {
 	g.applied.Store(applied)
 	g.position = applied
 	g.node, err = raft.NewRawNode(&raft.Config{
-		ID: g.replica, ElectionTick: 10, HeartbeatTick: 2, Storage: g.log, Applied: applied,
+		ID: g.replica, ElectionTick: electionTicks, HeartbeatTick: 2, Storage: g.log, Applied: applied,
 		AsyncStorageWrites: true, MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: maxBatchBytes,
 		MaxInflightMsgs: 256, MaxInflightBytes: 16 << 20, CheckQuorum: true, PreVote: true, DisableProposalForwarding: true,
 		StepDownOnRemoval: true, Logger: newRaftLogger(),
@@ -322,11 +326,12 @@ func (g *group) take(seq uint64) *waiter {
 	return w
 }
 
-// fail answers everybody who waits for this shard.
-func (g *group) fail(err error) {
+// fail answers everybody who waits for this shard: with proposed those whose command may be in the log, with err the others.
+func (g *group) fail(err, proposed error) {
 	g.mu.Lock()
-	ws := g.queue
+	queue := g.queue
 	g.queue = nil
+	var ws []*waiter
 	for _, seq := range sortedKeys(g.waiting) {
 		ws = append(ws, g.waiting[seq])
 	}
@@ -342,7 +347,8 @@ func (g *group) fail(err error) {
 	g.reads, g.awaited = nil, nil
 	clear(g.asked)
 	g.mu.Unlock()
-	reply(ws, err)
+	reply(queue, err)
+	reply(ws, proposed)
 	for _, r := range reads {
 		r(err)
 	}

@@ -119,7 +119,7 @@ func (l *loop) receive() []*group {
 			m.do()
 		}
 		if g.removed.Load() {
-			g.fail(errNoReplica(g.id)) // who came too late to be told at its end
+			g.fail(errNoReplica(g.id), errLeaderLost(g.id)) // who came too late to be told at its end
 			continue
 		}
 		switch {
@@ -203,7 +203,7 @@ func (l *loop) retire(g *group) {
 	g.removed.Store(true)
 	l.e.remove(g)
 	g.leadTerm.Store(0)
-	g.fail(errNoLeader(g.id))
+	g.fail(errNoReplica(g.id), errLeaderLost(g.id))
 	l.e.appender.inbox.put(storageMessage{g: g, retire: true})
 }
 
@@ -343,7 +343,7 @@ func (l *loop) follow(g *group, s *raft.SoftState) (out []storageMessage) {
 		g.lookAfter()
 	case !leads && g.leadTerm.Load() != 0:
 		g.leadTerm.Store(0)
-		g.fail(g.errNoLeader())
+		g.fail(g.errNoLeader(), errLeaderLost(g.id))
 		out = append(out, storageMessage{g: g, yield: true})
 	}
 	if s.Lead != raft.None && !g.hasLead {

@@ -50,6 +50,9 @@ func (m *Members) At(node NodeID) uint64 {
 // Replicas returns the numbers of all replicas in order.
 func (m *Members) Replicas() []uint64 { return slices.Sorted(maps.Keys(m.nodes)) }
 
+// Next returns the number that the next replica gets.
+func (m *Members) Next() uint64 { return m.next }
+
 // Voter tells whether a replica counts for the quorum, or for one of the two while they change.
 func (m *Members) Voter(replica uint64) bool {
 	return slices.Contains(m.conf.GetVoters(), replica) || slices.Contains(m.conf.GetVotersOutgoing(), replica)

@@ -41,6 +41,7 @@ type Follower struct {
 func (g *group) lookAfter() {
 	if g.leadTerm.Load() == 0 {
 		g.followers.Store(nil)
+		clear(g.heard)
 		return
 	}
 	var all []Follower
@@ -48,7 +49,12 @@ func (g *group) lookAfter() {
 		if id == g.replica {
 			return
 		}
-		f := Follower{Replica: id, Match: p.Match, Active: p.RecentActive, Receives: p.State == tracker.StateSnapshot, needs: p.Match}
+		// raft forgets whom it has heard at every election timeout, and asks whether it was a quorum.
+		if p.RecentActive {
+			g.heard[id] = g.ticks
+		}
+		at, ok := g.heard[id]
+		f := Follower{Replica: id, Match: p.Match, Active: ok && g.ticks-at <= electionTicks, Receives: p.State == tracker.StateSnapshot, needs: p.Match}
 		if f.Receives {
 			f.needs = p.PendingSnapshot
 		}

@@ -100,6 +100,24 @@ type Founding struct {
 	Nodes []NodeID
 }
 
+// Founded tells whether a data directory is a member's already.
+func Founded(s *store.Store) (bool, error) {
+	_, ok, err := s.Log.Get(identityKey)
+	return ok, err
+}
+
+// DecodeTable reads a table that another node has encoded.
+func DecodeTable(b []byte) (*Table, error) {
+	t, err := decodeTable(b)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "bad_table", "the routing table of another node: %w", err)
+	}
+	return t, nil
+}
+
+// Encode is for DecodeTable.
+func (t *Table) Encode() ([]byte, error) { return t.encode() }
+
 // Found makes a new data directory a member, or reads what it was founded with: f is then ignored.
 // Everything is written in one synced batch, so that a directory is founded whole or not at all.
 func Found(s *store.Store, f Founding) (*storev1.Identity, *Table, error) {

@@ -29,13 +29,13 @@ func TestDamagedLog(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	list, err := readFile(killed, "a/data/WAL")
+	list, err := ReadFile(killed, "a/data/WAL")
 	if err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(string(list), "\n")
 	name := "a/data/log/" + lines[len(lines)-3] // before the end
-	b, err := readFile(killed, name)
+	b, err := ReadFile(killed, name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func openDBFS(fs FS, dir, list string) (*dbFS, error) {
 	if list == "" {
 		return d, nil
 	}
-	b, err := readFile(fs, list)
+	b, err := ReadFile(fs, list)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fault.New(fault.Corrupt, "damaged_store", "%s is missing", list).
 			Hint("restore the data directory from a copy")

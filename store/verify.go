@@ -125,7 +125,7 @@ func verifyDB(fs FS, dir string, used bool) (there bool, err error) {
 		if !isLog && name != manifest {
 			continue
 		}
-		b, err := readFile(fs, fs.PathJoin(dir, name))
+		b, err := ReadFile(fs, fs.PathJoin(dir, name))
 		if err != nil {
 			return false, err
 		}
@@ -156,7 +156,8 @@ func currentManifest(names []string) (manifest string) {
 	return manifest
 }
 
-func readFile(fs FS, name string) ([]byte, error) {
+// ReadFile reads all of a file.
+func ReadFile(fs FS, name string) ([]byte, error) {
 	f, err := fs.Open(name)
 	if err != nil {
 		return nil, err
