@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -20,26 +19,28 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/wattlehq/wattle/cluster"
 	"github.com/wattlehq/wattle/dag"
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
-	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/host"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/internal/run"
+	"github.com/wattlehq/wattle/node/controller"
 	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/node/jobs"
+	"github.com/wattlehq/wattle/node/peers"
 	"github.com/wattlehq/wattle/node/rpc"
 	"github.com/wattlehq/wattle/node/secrets"
 	"github.com/wattlehq/wattle/node/services"
 	"github.com/wattlehq/wattle/registry"
 	"github.com/wattlehq/wattle/secret"
 	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/shard/link"
 	"github.com/wattlehq/wattle/store"
 	"github.com/wattlehq/wattle/store/blob"
 	"github.com/wattlehq/wattle/worker"
-
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Config says how a node works. Data must be set.
@@ -51,6 +52,15 @@ type Config struct {
 	Cache string
 	// Addr is where the API listens, 127.0.0.1:7070 by default; port 0 takes any.
 	Addr string
+	// Join are API addresses of members of the cluster that a new data directory is to belong to; without them it founds one.
+	Join []string
+	// GossipAddr and PeerAddr are where this node gossips (TCP and UDP) and answers other nodes: the ports after the API's by
+	// default. Advertise is the host by which others reach it, where that is not where it listens.
+	GossipAddr, PeerAddr, Advertise string
+	// Zone names what fails together.
+	Zone string
+	// Grace is how long a node may be silent before its replicas are replaced: see controller.Config.
+	Grace time.Duration
 	// Insecure allows to listen beyond loopback although nothing is authenticated.
 	Insecure bool
 	// AllowDirs are the directories whose files jobs may read. WriteDirs may be written to as well, by functions that were granted it.
@@ -146,6 +156,7 @@ type Node struct {
 	view      *registry.View
 	secrets   *secrets.Secrets
 	engine    *shard.Engine
+	router    *peers.Router
 	sched     *jobs.Scheduler
 	jobs      *jobs.Service
 	pool      *worker.Pool[*jobs.Attempt, jobs.Outcome]
@@ -156,6 +167,17 @@ type Node struct {
 	stop      context.CancelFunc
 	ready     chan struct{}
 	caughtUp  chan struct{}
+	led       chan struct{}
+
+	peerListener net.Listener
+	peerServer   *peers.Server
+	frames       *handed
+	clients      *peers.Clients
+	cluster      *cluster.Cluster
+	gossips      []string // of members, to begin with
+	link         *link.Network
+	hands        *peers.Hands
+	controller   *controller.Controller
 }
 
 // New opens the data directory and the port and makes every part. It starts nothing. Errors say what to do.
@@ -164,7 +186,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	cfg.defaults()
-	n := &Node{cfg: cfg, startedAt: time.Now(), ready: make(chan struct{}), caughtUp: make(chan struct{})}
+	n := &Node{cfg: cfg, startedAt: time.Now(), ready: make(chan struct{}), caughtUp: make(chan struct{}), led: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			n.close()
@@ -175,7 +197,11 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.listener, err = listen(cfg.Addr, cfg.Insecure); err != nil {
+	if n.listener, err = listen("--addr", cfg.Addr, cfg.Insecure); err != nil {
+		return nil, err
+	}
+	n.clients = peers.NewClients(n.peerAddr)
+	if err := n.listenPeers(); err != nil {
 		return nil, err
 	}
 	if n.store, err = store.Open(store.Options{FS: cfg.FS, Dir: cfg.Data, Fatal: cfg.Fatal}); err != nil {
@@ -187,15 +213,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.openHost(ctx); err != nil {
 		return nil, err
 	}
-	table, err := shard.NewTable(cfg.Shards)
-	if err != nil {
-		return nil, err
-	}
-	self := newID("n")
-	n.identity, table, err = shard.Found(n.store, shard.Founding{
-		Identity: &storev1.Identity{ClusterId: newID("c"), NodeId: self, CreatedAt: n.startedAt.UnixNano()},
-		Table:    table, Nodes: []shard.NodeID{shard.NodeID(self)},
-	})
+	table, err := n.settle(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -203,12 +221,16 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.sched = jobs.NewScheduler(time.Now)
 	n.engine, err = shard.New(shard.Config{
 		Store: n.store, Table: table, Node: shard.NodeID(n.identity.NodeId), Sink: &sink{n}, TrimEntries: cfg.TrimEntries,
-		Machines: machines,
+		Machines: machines, Send: func(to shard.NodeID, ms []*peerv1.ShardMessage) { n.link.Send(to, ms) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	n.sched.SetShards(n.engine)
+	if err := n.connect(); err != nil {
+		return nil, err
+	}
+	blobs := &peers.Blobs{Store: n.blobs, Peers: n.clients, Others: n.others}
+	n.sched.SetShards(n.router)
 	n.metrics = newMetrics(n)
 	keyFile := n.cfg.SecretKey
 	if keyFile == "" {
@@ -218,16 +240,16 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n.secrets = &secrets.Secrets{Shards: n.engine, View: secret.NewView(), Keys: keys}
+	n.secrets = &secrets.Secrets{Shards: n.router, View: secret.NewView(), Keys: keys}
 	granted := &grants.Grants{Cache: grants.NewCache(sharedMemory, time.Now), Secrets: n.secrets.Value, Folder: inputs.Folder}
 	svc := &services.Services{
 		Grants: granted,
-		Shards: n.engine, View: n.view, Host: n.host, Blobs: n.blobs, MaxModule: maxModule, Observe: n.metrics.observe,
+		Shards: n.router, View: n.view, Host: n.host, Blobs: blobs, MaxModule: maxModule, Observe: n.metrics.observe,
 	}
 	granted.Invoke = svc.InvokeFor
-	n.jobs = jobs.NewService(n.engine, n.sched, &dag.Planner{Resolver: svc, Files: inputs, Blobs: n.blobs, Partitions: uint32(2 * cfg.Slots)}, n.blobs)
+	n.jobs = jobs.NewService(n.router, n.sched, &dag.Planner{Resolver: svc, Files: inputs, Blobs: blobs, Partitions: uint32(2 * cfg.Slots)}, blobs)
 	n.pool = worker.New(cfg.Slots, n.sched, &jobs.Executor{
-		Shards: n.engine, Host: n.host, Blobs: n.blobs, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
+		Shards: n.router, Host: n.host, Blobs: blobs, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
 		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,
 	})
 	handler, err := rpc.Handler(rpc.Config{
@@ -265,22 +287,26 @@ func (n *Node) openHost(ctx context.Context) (err error) {
 func newID(kind string) string { return kind + "-" + strings.ToLower(rand.Text()[:16]) }
 
 // listen opens the port. Beyond loopback there is no trust yet, so the operator has to say that they know.
-func listen(addr string, insecure bool) (net.Listener, error) {
+func listen(flag, addr string, insecure bool) (net.Listener, error) {
 	h, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "bad_addr", "--addr %s: %w", addr, err).Hint("want HOST:PORT, for example 127.0.0.1:7070")
+		return nil, fault.New(fault.Invalid, "bad_addr", "%s %s: %w", flag, addr, err).Hint("want HOST:PORT, for example 127.0.0.1:7070")
 	}
 	ip, err := netip.ParseAddr(h)
 	if loopback := h == "localhost" || err == nil && ip.IsLoopback(); !loopback && !insecure {
-		return nil, fault.New(fault.Denied, "insecure", "%s can be reached from other machines, and this node would let anybody in", addr).
-			Hint("listen on 127.0.0.1, or add --insecure if you trust everyone who can reach it")
+		return nil, errInsecure(addr)
 	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fault.New(fault.Precondition, "addr_in_use", "cannot listen on %s: %w", addr, err).
-			Hint("another program may have the port: choose one with --addr")
+			Hint("another program may have the port: choose one with %s", flag)
 	}
 	return l, nil
+}
+
+func errInsecure(addr string) error {
+	return fault.New(fault.Denied, "insecure", "%s can be reached from other machines, and this node would let anybody in", addr).
+		Hint("listen on 127.0.0.1, or add --insecure if you trust everyone who can reach it")
 }
 
 // Addr returns where the API listens.
@@ -296,7 +322,10 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
 	err := run.Ordered(ctx,
-		run.Part{Name: "shards", Run: n.engine.Run, Ready: n.engine.Ready()},
+		run.Part{Name: "gossip", Run: n.cluster.Run, Ready: n.cluster.Ready()},
+		run.Part{Name: "peers", Run: n.servePeers},
+		run.Part{Name: "link", Run: n.link.Run},
+		run.Part{Name: "shards", Run: n.runShards, Ready: n.led},
 		// Everything acknowledged before the start is applied before anything above is begun.
 		run.Part{Name: "catch-up", Run: n.catchUp, Ready: n.caughtUp},
 		// Waits until every outcome is recorded, so it must outlive the worker.
@@ -305,30 +334,9 @@ func (n *Node) Run(ctx context.Context) error {
 		run.Part{Name: "housekeeping", Run: n.keepHouse},
 		// Last to start and first to stop: requests find everything they need.
 		run.Part{Name: "api", Run: n.serve, Ready: n.ready},
+		run.Part{Name: "controller", Run: n.controller.Run},
 	)
 	return err
-}
-
-func (n *Node) catchUp(ctx context.Context) error {
-	if err := n.engine.Read(ctx, registry.Slot, machine.Registry, n.loadRegistry); err != nil {
-		return err
-	}
-	if err := n.engine.Read(ctx, secret.Slot, machine.Secrets, n.loadSecrets); err != nil {
-		return err
-	}
-	close(n.caughtUp)
-	<-ctx.Done()
-	return nil
-}
-
-func (n *Node) loadRegistry(r machine.Reader) error {
-	n.view.Load(registry.List(r))
-	return nil
-}
-
-func (n *Node) loadSecrets(r machine.Reader) error {
-	n.secrets.View.Load(secret.List(r))
-	return nil
 }
 
 func (n *Node) close() error {
@@ -339,64 +347,18 @@ func (n *Node) close() error {
 	if n.store != nil {
 		errs = append(errs, n.store.Close())
 	}
-	if n.listener != nil {
-		n.listener.Close() // closed already where the server ran
+	for _, l := range []net.Listener{n.listener, n.peerListener} {
+		if l != nil {
+			l.Close() // closed already where it was served
+		}
+	}
+	if n.clients != nil {
+		n.clients.Close()
 	}
 	if n.cacheDir != "" {
 		errs = append(errs, os.RemoveAll(n.cacheDir))
 	}
 	return errors.Join(errs...)
-}
-
-// sink passes what the shards decide to those it concerns.
-type sink struct{ n *Node }
-
-func (s *sink) Lead(id shard.ID, term uint64, effects []machine.Effect) {
-	s.n.sched.Lead(id, term, effects)
-}
-
-func (s *sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {
-	for _, e := range effects {
-		switch c := e.(type) {
-		case registry.Changed:
-			s.n.view.Apply(c)
-		case secret.Changed:
-			s.n.secrets.View.Apply(c)
-		}
-	}
-	s.n.sched.Applied(id, term, effects)
-}
-
-func (s *sink) Installed(id shard.ID) {
-	table := s.n.engine.Table()
-	var errs []error
-	if table.Of(registry.Slot) == id {
-		errs = append(errs, s.n.engine.Peek(registry.Slot, machine.Registry, s.n.loadRegistry))
-	}
-	if table.Of(secret.Slot) == id {
-		errs = append(errs, s.n.engine.Peek(secret.Slot, machine.Secrets, s.n.loadSecrets))
-	}
-	if err := errors.Join(errs...); err != nil {
-		slog.Error("what a snapshot brought cannot be read", "shard", id, "error", err)
-	}
-}
-
-func (s *sink) Yield(id shard.ID) { s.n.sched.Yield(id) }
-
-// info is the node as the API shows it.
-type info struct{ n *Node }
-
-func (i info) ID() string { return i.n.ID() }
-
-func (i info) Nodes() []*wattlev1.Node {
-	n := i.n
-	running, leading := n.sched.Load()
-	blobs, bytes := n.blobs.Usage()
-	return []*wattlev1.Node{{
-		Id: n.ID(), ClusterId: n.identity.ClusterId, Addr: n.Addr(), Version: n.cfg.Version, StartedAt: timestamppb.New(n.startedAt),
-		Ready: n.isReady.Load(), Slots: uint32(n.cfg.Slots), Running: uint32(running), Shards: n.engine.Table().Shards, Leading: uint32(leading),
-		Blobs: uint64(blobs), BlobBytes: uint64(bytes),
-	}}
 }
 
 func (n *Node) String() string { return fmt.Sprintf("node %s at %s", n.ID(), n.Addr()) }

@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 repo=$PWD
 tmp=$(mktemp -d)
-node=
-cleanup() { [ -z "$node" ] || { kill "$node" 2>/dev/null; wait "$node" 2>/dev/null; } || true; chmod -R u+w "$tmp" 2>/dev/null || true; rm -rf "$tmp"; }
+nodes=()
+cleanup() { for n in "${nodes[@]}"; do kill "$n" 2>/dev/null || true; done; wait || true; chmod -R u+w "$tmp" 2>/dev/null || true; rm -rf "$tmp"; }
 trap cleanup EXIT
 
 # Writes every block that follows a "tour" comment into a file of its own: NNN-KIND[-PATH].
@@ -25,10 +25,11 @@ for block in "$tmp"/blocks/*; do
     *-install-*) (cd "$repo" && bash -euo pipefail "$block") ;;
     *-node-*)
       cd "$HOME/wattle-tour"
-      $(sed "s#~#$HOME#g" "$block") >"$tmp/node.log" 2>&1 &
-      node=$!
-      for _ in $(seq 100); do grep -q 'is ready' "$tmp/node.log" && break; kill -0 "$node" 2>/dev/null || break; sleep 0.1; done
-      grep -q 'is ready' "$tmp/node.log" || { cat "$tmp/node.log"; exit 1; }
+      log=$tmp/$name.log
+      $(sed "s#~#$HOME#g" "$block") >"$log" 2>&1 &
+      nodes+=($!)
+      for _ in $(seq 100); do grep -q 'is ready' "$log" && break; kill -0 "${nodes[-1]}" 2>/dev/null || break; sleep 0.1; done
+      grep -q 'is ready' "$log" || { cat "$log"; exit 1; }
       ;;
     *-file-*) path=${name#*-file-}; cp "$block" "$HOME/wattle-tour/${path//%//}" ;;
     *-run-*) echo "--- README:"; cat "$block"; echo "---"; bash -euo pipefail "$block" ;;

@@ -68,7 +68,7 @@ func (a *app) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	root.PersistentFlags().StringVar(&a.addr, "addr", "", "the node to talk to, or for up to listen at (default $WATTLE_ADDR or "+client.DefaultAddr+")")
 	root.PersistentFlags().StringVar(&a.output, "output", "text", "text or json")
-	root.AddCommand(a.up(), a.demo(), a.newProject(), a.build(), a.push(), a.dev(), a.service(), a.secret(), a.call(), a.job(), a.node(), a.version())
+	root.AddCommand(a.up(), a.demo(), a.newProject(), a.build(), a.push(), a.dev(), a.service(), a.secret(), a.call(), a.job(), a.node(), a.cluster(), a.version())
 	markUsage(root)
 	return root
 }

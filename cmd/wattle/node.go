@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -22,10 +24,14 @@ func (a *app) node() *cobra.Command {
 					return err
 				}
 				return a.print(res.Msg, func(w io.Writer) {
-					table(w, "NODE\tADDR\tVERSION\tREADY\tTASKS\tSHARDS\tBLOBS\tUP", func(row func(...any)) {
+					table(w, "NODE\tADDR\tSTATUS\tVERSION\tTASKS\tREPLICAS\tLEADS\tBLOBS\tUP", func(row func(...any)) {
 						for _, n := range res.Msg.Nodes {
-							row(n.Id, n.Addr, n.Version, n.Ready, fmt.Sprintf("%d/%d", n.Running, n.Slots), fmt.Sprintf("%d/%d", n.Leading, n.Shards),
-								fmt.Sprintf("%d (%s)", n.Blobs, sizeOf(n.BlobBytes)), since(n.StartedAt.AsTime()))
+							if n.StartedAt == nil { // it does not answer for itself
+								row(n.Id, n.Addr, n.Status, n.Version, "-", "-", "-", "-", "-")
+								continue
+							}
+							row(n.Id, n.Addr, statusOf(n), n.Version, fmt.Sprintf("%d/%d", n.Running, n.Slots), fmt.Sprintf("%d/%d", n.Replicas, n.Shards),
+								n.Leading, fmt.Sprintf("%d (%s)", n.Blobs, sizeOf(n.BlobBytes)), since(n.StartedAt.AsTime()))
 						}
 					})
 				})
@@ -46,4 +52,73 @@ func (a *app) node() *cobra.Command {
 		},
 	)
 	return c
+}
+
+// statusOf is what gossip says of a node, unless the node says more.
+func statusOf(n *wattlev1.Node) string {
+	if n.Status == "alive" && !n.Ready {
+		return "starting"
+	}
+	return n.Status
+}
+
+func (a *app) cluster() *cobra.Command {
+	c := &cobra.Command{Use: "cluster", Short: "See how the cluster is"}
+	var all bool
+	status := &cobra.Command{
+		Use: "status", Short: "Show shards, leaders and replicas", Args: cobra.NoArgs,
+		Long: "Show how many shards have a leader and all their replicas, and each shard that lacks something; with --all, every shard.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			res, err := a.client().Nodes.GetClusterStatus(cmd.Context(), connect.NewRequest(&wattlev1.GetClusterStatusRequest{}))
+			if err != nil {
+				return err
+			}
+			return a.print(res.Msg, func(w io.Writer) { printCluster(w, res.Msg, all) })
+		},
+	}
+	status.Flags().BoolVar(&all, "all", false, "show the shards that lack nothing, too")
+	c.AddCommand(status)
+	return c
+}
+
+func printCluster(w io.Writer, c *wattlev1.GetClusterStatusResponse, all bool) {
+	led, whole := 0, 0
+	var shown []*wattlev1.Shard
+	for _, s := range c.Shards {
+		fine := s.Leader != "" && s.Live >= c.Want && s.Live == s.Voters
+		if fine {
+			whole++
+		}
+		if s.Leader != "" {
+			led++
+		}
+		if all || !fine {
+			shown = append(shown, s)
+		}
+	}
+	fmt.Fprintf(w, "cluster %s: %d shards, %d with a leader, %d with all of %d replicas\n", c.ClusterId, len(c.Shards), led, whole, c.Want)
+	for _, n := range c.Silent {
+		fmt.Fprintf(w, "node %s does not answer\n", n)
+	}
+	if len(shown) == 0 {
+		return
+	}
+	table(w, "SHARD\tLEADER\tTERM\tVOTERS\tREPLICAS", func(row func(...any)) {
+		for _, s := range shown {
+			var rs []string
+			for _, r := range s.Replicas {
+				text := r.Node
+				switch {
+				case !r.Active:
+					text += " (silent)"
+				case !r.Voter:
+					text += fmt.Sprintf(" (learns, lacks %d)", r.Lag)
+				case r.Lag > 0:
+					text += fmt.Sprintf(" (lacks %d)", r.Lag)
+				}
+				rs = append(rs, text)
+			}
+			row(s.Id, cmp.Or(s.Leader, "none"), s.Term, fmt.Sprintf("%d of %d there", s.Live, s.Voters), strings.Join(rs, ", "))
+		}
+	})
 }

@@ -166,7 +166,7 @@ stages:
 			"service ls":                                "wordcount  1",
 			"service get wordcount":                     "combine  sum",
 			"node ping":                                 "answered in",
-			"node ls":                                   "true",
+			"node ls":                                   "alive",
 			"--output json job get " + id:               `"state":"JOB_STATE_COMPLETED"`,
 			"--output json job ls":                      `"name":"my job"`,
 			"--output json job watch " + id:             `"state":"JOB_STATE_COMPLETED"`,

@@ -94,7 +94,9 @@ func inProcess(t testing.TB, cfg node.Config) *target {
 	if cfg.Data == "" {
 		cfg.Data = filepath.Join(t.TempDir(), "data")
 	}
-	cfg.Addr = "127.0.0.1:0"
+	if cfg.Addr == "" {
+		cfg.Addr = "127.0.0.1:0"
+	}
 	cfg.Cache = sharedCache
 	cfg.Fatal = func(err error) { panic(err) }
 	n, err := node.New(t.Context(), cfg)
@@ -186,6 +188,9 @@ func upArgs(cfg node.Config) []string {
 		}
 	}
 	add("cache", sharedCache, true)
+	for _, j := range cfg.Join {
+		add("join", j, true)
+	}
 	for _, d := range cfg.AllowDirs {
 		add("allow-dir", d, true)
 	}
@@ -199,6 +204,8 @@ func upArgs(cfg node.Config) []string {
 	for _, h := range cfg.Hosts {
 		add("allow-host", h, true)
 	}
+	add("gossip-addr", cfg.GossipAddr, cfg.GossipAddr != "")
+	add("peer-addr", cfg.PeerAddr, cfg.PeerAddr != "")
 	add("slots", cfg.Slots, cfg.Slots > 0)
 	add("shards", cfg.Shards, cfg.Shards > 0)
 	add("shuffle-memory", cfg.ShuffleBytes, cfg.ShuffleBytes > 0)

@@ -22,7 +22,7 @@ var layers = map[string]int{
 	"store": 1, "host": 1, "cluster": 1,
 	"shard": 2, "worker": 2,
 	"registry": 3, "dag": 3, "secret": 3,
-	"node/grants": 4, "node/jobs": 4, "node/services": 4, "node/rpc": 4, "node/secrets": 4, "client": 4, "sdk-guest": 4,
+	"node/grants": 4, "node/jobs": 4, "node/services": 4, "node/rpc": 4, "node/secrets": 4, "node/peers": 4, "node/controller": 4, "client": 4, "sdk-guest": 4,
 	"node": 5, "plugins": 5,
 	"cmd": 6,
 }
@@ -31,6 +31,7 @@ var layers = map[string]int{
 var sideways = map[string][]string{
 	"node/services": {"node/jobs", "node/rpc", "node/grants"}, // publishing and calling, as the API wants it
 	"node/jobs":     {"node/grants"},
+	"node/peers":    {"client"}, // the API is what a new node knows of a cluster
 	"store/blob":    {"store"},
 	"store/memory":  {"store"},
 	"shard/link":    {"shard"},
@@ -54,7 +55,7 @@ var sole = map[string][]string{
 	"github.com/tetratelabs/wazero": {"host"},
 	"go.etcd.io/raft":               {"shard"},
 	"github.com/hashicorp":          {"cluster"},
-	"connectrpc.com":                {"gen", "node/rpc", "client", "cmd"},
+	"connectrpc.com":                {"gen", "node/rpc", "node/peers", "client", "cmd"},
 	"github.com/spf13/cobra":        {"cmd"},
 	"net/http":                      {"gen", "node", "client"},
 }

@@ -23,7 +23,6 @@ import (
 	"github.com/wattlehq/wattle/internal/trace"
 	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/store"
-	"github.com/wattlehq/wattle/store/blob"
 )
 
 // DefaultTaskTimeout is how long an attempt may take where neither its stage nor its function says.
@@ -36,7 +35,7 @@ const DefaultTaskOutput = 1 << 30
 type Executor struct {
 	Shards Shards
 	Host   *host.Host
-	Blobs  *blob.Store
+	Blobs  Blobs
 	Inputs *Inputs
 	Grants *grants.Grants
 	// FS and Scratch are where records are spilled that do not fit into ShuffleBytes of memory.
@@ -206,13 +205,13 @@ func (t *task) load(f *storev1.PlanFunction) (*host.Module, error) {
 }
 
 // LoadModule compiles the module with this digest, unless it is compiled already.
-func LoadModule(ctx context.Context, h *host.Host, blobs *blob.Store, name string) (*host.Module, error) {
+func LoadModule(ctx context.Context, h *host.Host, blobs Blobs, name string) (*host.Module, error) {
 	d, err := digest.Parse(name)
 	if err != nil {
 		return nil, err
 	}
 	return h.Load(ctx, d, func() ([]byte, error) {
-		b, err := blobs.Open(d)
+		b, err := blobs.Open(ctx, d)
 		if err != nil {
 			return nil, err
 		}
@@ -238,7 +237,7 @@ func (t *task) bytesOf(b *storev1.Bytes) (io.ReaderAt, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	r, err := t.Blobs.Open(d)
+	r, err := t.Blobs.Open(t.ctx, d)
 	if err != nil {
 		return nil, 0, err
 	}

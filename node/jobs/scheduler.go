@@ -11,9 +11,11 @@ import (
 
 	"github.com/wattlehq/wattle/dag"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/store/blob"
 )
 
 // Shards is what the scheduler needs of the shard engine.
@@ -22,6 +24,15 @@ type Shards interface {
 	Read(ctx context.Context, slot machine.Slot, id machine.ID, fn func(machine.Reader) error) error
 	ReadShard(ctx context.Context, id shard.ID, m machine.ID, fn func(machine.Slot, machine.Reader) error) error
 	Table() *shard.Table
+}
+
+// Blobs is what jobs need of blobs, wherever those are.
+type Blobs interface {
+	// Open opens a blob, which it may have to fetch.
+	Open(ctx context.Context, d digest.Digest) (*blob.Blob, error)
+	// Create begins one here. Once it is committed, Spread sees to copies.
+	Create(ctx context.Context) (*blob.Writer, error)
+	Spread(ctx context.Context, d digest.Digest)
 }
 
 // Attempt is one try of a task, handed to the worker.

@@ -14,7 +14,6 @@ import (
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/shard"
-	"github.com/wattlehq/wattle/store/blob"
 )
 
 // Service is what callers do with jobs. It may be used concurrently.
@@ -22,11 +21,11 @@ type Service struct {
 	shards  Shards
 	sched   *Scheduler
 	planner *dag.Planner
-	blobs   *blob.Store
+	blobs   Blobs
 }
 
 // NewService returns a Service.
-func NewService(shards Shards, sched *Scheduler, planner *dag.Planner, blobs *blob.Store) *Service {
+func NewService(shards Shards, sched *Scheduler, planner *dag.Planner, blobs Blobs) *Service {
 	return &Service{shards: shards, sched: sched, planner: planner, blobs: blobs}
 }
 
@@ -211,14 +210,14 @@ func (s *Service) Result(ctx context.Context, id dag.JobID, stage string, task *
 		if err := header(headers[i]); err != nil {
 			return err
 		}
-		if err := s.copy(o.GetBytes(), data); err != nil {
+		if err := s.copy(ctx, o.GetBytes(), data); err != nil {
 			return fmt.Errorf("task %d: %w", headers[i].Task, err)
 		}
 	}
 	return nil
 }
 
-func (s *Service) copy(b *storev1.Bytes, w io.Writer) error {
+func (s *Service) copy(ctx context.Context, b *storev1.Bytes, w io.Writer) error {
 	if b.GetDigest() == "" {
 		_, err := w.Write(b.GetInline())
 		return err
@@ -227,7 +226,7 @@ func (s *Service) copy(b *storev1.Bytes, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r, err := s.blobs.Open(d)
+	r, err := s.blobs.Open(ctx, d)
 	if err != nil {
 		return err
 	}

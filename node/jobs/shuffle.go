@@ -89,15 +89,16 @@ func (s *shuffleSink) finish(ctx context.Context) (*storev1.Output, error) {
 	s.t.count(s.sorter.Stats())
 	out := w
 	w = nil
-	return commit(out)
+	return commit(ctx, s.t.Blobs, out)
 }
 
 // commit makes a written blob a task's output.
-func commit(w *blob.Writer) (*storev1.Output, error) {
+func commit(ctx context.Context, blobs Blobs, w *blob.Writer) (*storev1.Output, error) {
 	d, size, err := w.Commit()
 	if err != nil {
 		return nil, err
 	}
+	blobs.Spread(ctx, d)
 	return &storev1.Output{Bytes: &storev1.Bytes{Digest: d.String(), Size: uint64(size)}}, nil
 }
 

@@ -35,7 +35,7 @@ func (t *task) sink() (sink, error) {
 // bytesSink keeps output inline while it is small, and as a blob from then on.
 type bytesSink struct {
 	ctx     context.Context
-	blobs   *blob.Store
+	blobs   Blobs
 	stage   string
 	inline  []byte
 	w       *blob.Writer
@@ -44,7 +44,7 @@ type bytesSink struct {
 	records bool // what an empty output is
 }
 
-func newBytesSink(ctx context.Context, blobs *blob.Store, stage string) *bytesSink {
+func newBytesSink(ctx context.Context, blobs Blobs, stage string) *bytesSink {
 	return &bytesSink{ctx: ctx, blobs: blobs, stage: stage}
 }
 
@@ -99,7 +99,7 @@ func (s *bytesSink) finish(context.Context) (*storev1.Output, error) {
 	}
 	w := s.w
 	s.w = nil
-	blob, err := commit(w)
+	blob, err := commit(s.ctx, s.blobs, w)
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,6 @@ import (
 	"github.com/wattlehq/wattle/node/rpc"
 	"github.com/wattlehq/wattle/registry"
 	"github.com/wattlehq/wattle/shard"
-	"github.com/wattlehq/wattle/store/blob"
 )
 
 // Shards is what publishing needs of the shard engine.
@@ -37,12 +36,20 @@ type Shards interface {
 	Propose(ctx context.Context, p shard.Proposal) (machine.Result, error)
 }
 
+// Blobs is what publishing needs of blobs.
+type Blobs interface {
+	jobs.Blobs
+	StartUpload(d digest.Digest, size int64, chunks []digest.Digest) (missing []int, err error)
+	PutChunk(d digest.Digest, index int, data []byte) error
+	FinishUpload(ctx context.Context, d digest.Digest) error
+}
+
 // Services implements rpc.Services and dag.Resolver. Its fields must be set; it may be used concurrently.
 type Services struct {
 	Shards Shards
 	View   *registry.View
 	Host   *host.Host
-	Blobs  *blob.Store
+	Blobs  Blobs
 	Grants *grants.Grants
 	// Observe is told of every call that was begun.
 	Observe func(service, function string, took time.Duration, err error)
@@ -90,7 +97,7 @@ func (s *Services) CreateVersion(ctx context.Context, req *wattlev1.CreateVersio
 	if err := s.Blobs.FinishUpload(ctx, d); err != nil {
 		return nil, false, err
 	}
-	wasm, err := s.module(d)
+	wasm, err := s.module(ctx, d)
 	if err != nil {
 		return nil, false, err
 	}
@@ -141,8 +148,8 @@ var kinds = map[host.Kind]wattlev1.FunctionKind{
 	host.KindCombine: wattlev1.FunctionKind_FUNCTION_KIND_COMBINE,
 }
 
-func (s *Services) module(d digest.Digest) ([]byte, error) {
-	b, err := s.Blobs.Open(d)
+func (s *Services) module(ctx context.Context, d digest.Digest) ([]byte, error) {
+	b, err := s.Blobs.Open(ctx, d)
 	if err != nil {
 		return nil, err
 	}

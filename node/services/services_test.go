@@ -9,6 +9,7 @@ import (
 
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/host"
+	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/node/rpc"
 	"github.com/wattlehq/wattle/registry"
@@ -16,6 +17,13 @@ import (
 	"github.com/wattlehq/wattle/store/blob"
 	"github.com/wattlehq/wattle/testdata"
 )
+
+// local are blobs that are all here.
+type local struct{ *blob.Store }
+
+func (l local) Open(_ context.Context, d digest.Digest) (*blob.Blob, error) { return l.Store.Open(d) }
+
+func (local) Spread(context.Context, digest.Digest) {}
 
 // A caller shortens a function's time and never lengthens it, also where the function has no limit of its own.
 func TestTimeoutOnlyShortens(t *testing.T) {
@@ -33,7 +41,7 @@ func TestTimeoutOnlyShortens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Services{View: registry.NewView(), Host: h, Blobs: blobs, Observe: func(string, string, time.Duration, error) {}}
+	s := &Services{View: registry.NewView(), Host: h, Blobs: local{blobs}, Observe: func(string, string, time.Duration, error) {}}
 	s.View.Load([]*wattlev1.Service{{Name: "sleep", Revision: 1, Versions: []*wattlev1.Version{{
 		Service: "sleep", Number: 1, Digest: d.String(), Functions: []*wattlev1.Function{{Name: "sleep", Kind: wattlev1.FunctionKind_FUNCTION_KIND_CALL}},
 	}}}}, 1)

@@ -23,19 +23,28 @@ const (
 )
 
 type Node struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	ClusterId     string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Addr          string                 `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`
-	Version       string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
-	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	Ready         bool                   `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`
-	Slots         uint32                 `protobuf:"varint,7,opt,name=slots,proto3" json:"slots,omitempty"`
-	Running       uint32                 `protobuf:"varint,8,opt,name=running,proto3" json:"running,omitempty"`
-	Shards        uint32                 `protobuf:"varint,9,opt,name=shards,proto3" json:"shards,omitempty"`
-	Leading       uint32                 `protobuf:"varint,10,opt,name=leading,proto3" json:"leading,omitempty"`
-	Blobs         uint64                 `protobuf:"varint,11,opt,name=blobs,proto3" json:"blobs,omitempty"`
-	BlobBytes     uint64                 `protobuf:"varint,12,opt,name=blob_bytes,json=blobBytes,proto3" json:"blob_bytes,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	ClusterId string                 `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Addr      string                 `protobuf:"bytes,3,opt,name=addr,proto3" json:"addr,omitempty"`
+	Version   string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	Ready     bool                   `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`
+	Slots     uint32                 `protobuf:"varint,7,opt,name=slots,proto3" json:"slots,omitempty"`
+	Running   uint32                 `protobuf:"varint,8,opt,name=running,proto3" json:"running,omitempty"`
+	Shards    uint32                 `protobuf:"varint,9,opt,name=shards,proto3" json:"shards,omitempty"`
+	Leading   uint32                 `protobuf:"varint,10,opt,name=leading,proto3" json:"leading,omitempty"`
+	Blobs     uint64                 `protobuf:"varint,11,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	BlobBytes uint64                 `protobuf:"varint,12,opt,name=blob_bytes,json=blobBytes,proto3" json:"blob_bytes,omitempty"`
+	// Where it gossips, and where it answers other nodes.
+	GossipAddr string `protobuf:"bytes,13,opt,name=gossip_addr,json=gossipAddr,proto3" json:"gossip_addr,omitempty"`
+	PeerAddr   string `protobuf:"bytes,14,opt,name=peer_addr,json=peerAddr,proto3" json:"peer_addr,omitempty"`
+	// What gossip says of it: alive, leaving, left or failed. Of nodes that do not answer, little else is known.
+	Status string `protobuf:"bytes,15,opt,name=status,proto3" json:"status,omitempty"`
+	// What its operator said fails together.
+	Zone string `protobuf:"bytes,16,opt,name=zone,proto3" json:"zone,omitempty"`
+	// How many shards it has replicas of.
+	Replicas      uint32 `protobuf:"varint,17,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -154,6 +163,331 @@ func (x *Node) GetBlobBytes() uint64 {
 	return 0
 }
 
+func (x *Node) GetGossipAddr() string {
+	if x != nil {
+		return x.GossipAddr
+	}
+	return ""
+}
+
+func (x *Node) GetPeerAddr() string {
+	if x != nil {
+		return x.PeerAddr
+	}
+	return ""
+}
+
+func (x *Node) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Node) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Node) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+type GetClusterStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterStatusRequest) Reset() {
+	*x = GetClusterStatusRequest{}
+	mi := &file_wattle_v1_node_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterStatusRequest) ProtoMessage() {}
+
+func (x *GetClusterStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_node_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterStatusRequest.ProtoReflect.Descriptor instead.
+func (*GetClusterStatusRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{1}
+}
+
+type GetClusterStatusResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// How many replicas every shard should have, given the nodes there are.
+	Want   uint32   `protobuf:"varint,2,opt,name=want,proto3" json:"want,omitempty"`
+	Shards []*Shard `protobuf:"bytes,3,rep,name=shards,proto3" json:"shards,omitempty"`
+	// Nodes that did not answer.
+	Silent        []string `protobuf:"bytes,4,rep,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetClusterStatusResponse) Reset() {
+	*x = GetClusterStatusResponse{}
+	mi := &file_wattle_v1_node_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetClusterStatusResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetClusterStatusResponse) ProtoMessage() {}
+
+func (x *GetClusterStatusResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_node_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetClusterStatusResponse.ProtoReflect.Descriptor instead.
+func (*GetClusterStatusResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetClusterStatusResponse) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *GetClusterStatusResponse) GetWant() uint32 {
+	if x != nil {
+		return x.Want
+	}
+	return 0
+}
+
+func (x *GetClusterStatusResponse) GetShards() []*Shard {
+	if x != nil {
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *GetClusterStatusResponse) GetSilent() []string {
+	if x != nil {
+		return x.Silent
+	}
+	return nil
+}
+
+// Shard is a part of the durable state and its copies.
+type Shard struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The node whose replica leads; empty if nobody that answered does.
+	Leader string `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`
+	Term   uint64 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	// The last entry of the leader's log.
+	Last     uint64     `protobuf:"varint,4,opt,name=last,proto3" json:"last,omitempty"`
+	Replicas []*Replica `protobuf:"bytes,5,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// Voters that are there, counting the leader; below a majority of the voters nothing can be written.
+	Live   uint32 `protobuf:"varint,6,opt,name=live,proto3" json:"live,omitempty"`
+	Voters uint32 `protobuf:"varint,7,opt,name=voters,proto3" json:"voters,omitempty"`
+	// A change of the members is on its way.
+	Changing      bool `protobuf:"varint,8,opt,name=changing,proto3" json:"changing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shard) Reset() {
+	*x = Shard{}
+	mi := &file_wattle_v1_node_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shard) ProtoMessage() {}
+
+func (x *Shard) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_node_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shard.ProtoReflect.Descriptor instead.
+func (*Shard) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Shard) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Shard) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
+}
+
+func (x *Shard) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Shard) GetLast() uint64 {
+	if x != nil {
+		return x.Last
+	}
+	return 0
+}
+
+func (x *Shard) GetReplicas() []*Replica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *Shard) GetLive() uint32 {
+	if x != nil {
+		return x.Live
+	}
+	return 0
+}
+
+func (x *Shard) GetVoters() uint32 {
+	if x != nil {
+		return x.Voters
+	}
+	return 0
+}
+
+func (x *Shard) GetChanging() bool {
+	if x != nil {
+		return x.Changing
+	}
+	return false
+}
+
+// Replica is a copy of a shard.
+type Replica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Node  string                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Voter bool                   `protobuf:"varint,3,opt,name=voter,proto3" json:"voter,omitempty"`
+	// It was heard of lately.
+	Active bool `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
+	// Entries it lacks.
+	Lag           uint64 `protobuf:"varint,5,opt,name=lag,proto3" json:"lag,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Replica) Reset() {
+	*x = Replica{}
+	mi := &file_wattle_v1_node_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Replica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Replica) ProtoMessage() {}
+
+func (x *Replica) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_node_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Replica.ProtoReflect.Descriptor instead.
+func (*Replica) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Replica) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Replica) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Replica) GetVoter() bool {
+	if x != nil {
+		return x.Voter
+	}
+	return false
+}
+
+func (x *Replica) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *Replica) GetLag() uint64 {
+	if x != nil {
+		return x.Lag
+	}
+	return 0
+}
+
 type PingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -162,7 +496,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_wattle_v1_node_proto_msgTypes[1]
+	mi := &file_wattle_v1_node_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -174,7 +508,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_node_proto_msgTypes[1]
+	mi := &file_wattle_v1_node_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -187,7 +521,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_node_proto_rawDescGZIP(), []int{1}
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{5}
 }
 
 type PingResponse struct {
@@ -199,7 +533,7 @@ type PingResponse struct {
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_wattle_v1_node_proto_msgTypes[2]
+	mi := &file_wattle_v1_node_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -211,7 +545,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_node_proto_msgTypes[2]
+	mi := &file_wattle_v1_node_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -224,7 +558,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_node_proto_rawDescGZIP(), []int{2}
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PingResponse) GetNodeId() string {
@@ -242,7 +576,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_wattle_v1_node_proto_msgTypes[3]
+	mi := &file_wattle_v1_node_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -254,7 +588,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_node_proto_msgTypes[3]
+	mi := &file_wattle_v1_node_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -267,7 +601,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_node_proto_rawDescGZIP(), []int{3}
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{7}
 }
 
 type ListNodesResponse struct {
@@ -279,7 +613,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_wattle_v1_node_proto_msgTypes[4]
+	mi := &file_wattle_v1_node_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +625,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_node_proto_msgTypes[4]
+	mi := &file_wattle_v1_node_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +638,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_node_proto_rawDescGZIP(), []int{4}
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -318,7 +652,7 @@ var File_wattle_v1_node_proto protoreflect.FileDescriptor
 
 const file_wattle_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x14wattle/v1/node.proto\x12\twattle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x02\n" +
+	"\x14wattle/v1/node.proto\x12\twattle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x03\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -335,16 +669,45 @@ const file_wattle_v1_node_proto_rawDesc = "" +
 	" \x01(\rR\aleading\x12\x14\n" +
 	"\x05blobs\x18\v \x01(\x04R\x05blobs\x12\x1d\n" +
 	"\n" +
-	"blob_bytes\x18\f \x01(\x04R\tblobBytes\"\r\n" +
+	"blob_bytes\x18\f \x01(\x04R\tblobBytes\x12\x1f\n" +
+	"\vgossip_addr\x18\r \x01(\tR\n" +
+	"gossipAddr\x12\x1b\n" +
+	"\tpeer_addr\x18\x0e \x01(\tR\bpeerAddr\x12\x16\n" +
+	"\x06status\x18\x0f \x01(\tR\x06status\x12\x12\n" +
+	"\x04zone\x18\x10 \x01(\tR\x04zone\x12\x1a\n" +
+	"\breplicas\x18\x11 \x01(\rR\breplicas\"\x19\n" +
+	"\x17GetClusterStatusRequest\"\x8f\x01\n" +
+	"\x18GetClusterStatusResponse\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
+	"\x04want\x18\x02 \x01(\rR\x04want\x12(\n" +
+	"\x06shards\x18\x03 \x03(\v2\x10.wattle.v1.ShardR\x06shards\x12\x16\n" +
+	"\x06silent\x18\x04 \x03(\tR\x06silent\"\xcf\x01\n" +
+	"\x05Shard\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
+	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x12\n" +
+	"\x04last\x18\x04 \x01(\x04R\x04last\x12.\n" +
+	"\breplicas\x18\x05 \x03(\v2\x12.wattle.v1.ReplicaR\breplicas\x12\x12\n" +
+	"\x04live\x18\x06 \x01(\rR\x04live\x12\x16\n" +
+	"\x06voters\x18\a \x01(\rR\x06voters\x12\x1a\n" +
+	"\bchanging\x18\b \x01(\bR\bchanging\"m\n" +
+	"\aReplica\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
+	"\x05voter\x18\x03 \x01(\bR\x05voter\x12\x16\n" +
+	"\x06active\x18\x04 \x01(\bR\x06active\x12\x10\n" +
+	"\x03lag\x18\x05 \x01(\x04R\x03lag\"\r\n" +
 	"\vPingRequest\"'\n" +
 	"\fPingResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"\x12\n" +
 	"\x10ListNodesRequest\":\n" +
 	"\x11ListNodesResponse\x12%\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x0f.wattle.v1.NodeR\x05nodes2\x98\x01\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x0f.wattle.v1.NodeR\x05nodes2\xfa\x01\n" +
 	"\vNodeService\x12<\n" +
 	"\x04Ping\x12\x16.wattle.v1.PingRequest\x1a\x17.wattle.v1.PingResponse\"\x03\x90\x02\x01\x12K\n" +
-	"\tListNodes\x12\x1b.wattle.v1.ListNodesRequest\x1a\x1c.wattle.v1.ListNodesResponse\"\x03\x90\x02\x01B\x92\x01\n" +
+	"\tListNodes\x12\x1b.wattle.v1.ListNodesRequest\x1a\x1c.wattle.v1.ListNodesResponse\"\x03\x90\x02\x01\x12`\n" +
+	"\x10GetClusterStatus\x12\".wattle.v1.GetClusterStatusRequest\x1a#.wattle.v1.GetClusterStatusResponse\"\x03\x90\x02\x01B\x92\x01\n" +
 	"\rcom.wattle.v1B\tNodeProtoP\x01Z1github.com/wattlehq/wattle/gen/wattle/v1;wattlev1\xa2\x02\x03WXX\xaa\x02\tWattle.V1\xca\x02\tWattle\\V1\xe2\x02\x15Wattle\\V1\\GPBMetadata\xea\x02\n" +
 	"Wattle::V1b\x06proto3"
 
@@ -360,27 +723,35 @@ func file_wattle_v1_node_proto_rawDescGZIP() []byte {
 	return file_wattle_v1_node_proto_rawDescData
 }
 
-var file_wattle_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_wattle_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_wattle_v1_node_proto_goTypes = []any{
-	(*Node)(nil),                  // 0: wattle.v1.Node
-	(*PingRequest)(nil),           // 1: wattle.v1.PingRequest
-	(*PingResponse)(nil),          // 2: wattle.v1.PingResponse
-	(*ListNodesRequest)(nil),      // 3: wattle.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),     // 4: wattle.v1.ListNodesResponse
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*Node)(nil),                     // 0: wattle.v1.Node
+	(*GetClusterStatusRequest)(nil),  // 1: wattle.v1.GetClusterStatusRequest
+	(*GetClusterStatusResponse)(nil), // 2: wattle.v1.GetClusterStatusResponse
+	(*Shard)(nil),                    // 3: wattle.v1.Shard
+	(*Replica)(nil),                  // 4: wattle.v1.Replica
+	(*PingRequest)(nil),              // 5: wattle.v1.PingRequest
+	(*PingResponse)(nil),             // 6: wattle.v1.PingResponse
+	(*ListNodesRequest)(nil),         // 7: wattle.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),        // 8: wattle.v1.ListNodesResponse
+	(*timestamppb.Timestamp)(nil),    // 9: google.protobuf.Timestamp
 }
 var file_wattle_v1_node_proto_depIdxs = []int32{
-	5, // 0: wattle.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	0, // 1: wattle.v1.ListNodesResponse.nodes:type_name -> wattle.v1.Node
-	1, // 2: wattle.v1.NodeService.Ping:input_type -> wattle.v1.PingRequest
-	3, // 3: wattle.v1.NodeService.ListNodes:input_type -> wattle.v1.ListNodesRequest
-	2, // 4: wattle.v1.NodeService.Ping:output_type -> wattle.v1.PingResponse
-	4, // 5: wattle.v1.NodeService.ListNodes:output_type -> wattle.v1.ListNodesResponse
-	4, // [4:6] is the sub-list for method output_type
-	2, // [2:4] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	9, // 0: wattle.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	3, // 1: wattle.v1.GetClusterStatusResponse.shards:type_name -> wattle.v1.Shard
+	4, // 2: wattle.v1.Shard.replicas:type_name -> wattle.v1.Replica
+	0, // 3: wattle.v1.ListNodesResponse.nodes:type_name -> wattle.v1.Node
+	5, // 4: wattle.v1.NodeService.Ping:input_type -> wattle.v1.PingRequest
+	7, // 5: wattle.v1.NodeService.ListNodes:input_type -> wattle.v1.ListNodesRequest
+	1, // 6: wattle.v1.NodeService.GetClusterStatus:input_type -> wattle.v1.GetClusterStatusRequest
+	6, // 7: wattle.v1.NodeService.Ping:output_type -> wattle.v1.PingResponse
+	8, // 8: wattle.v1.NodeService.ListNodes:output_type -> wattle.v1.ListNodesResponse
+	2, // 9: wattle.v1.NodeService.GetClusterStatus:output_type -> wattle.v1.GetClusterStatusResponse
+	7, // [7:10] is the sub-list for method output_type
+	4, // [4:7] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_wattle_v1_node_proto_init() }
@@ -394,7 +765,7 @@ func file_wattle_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_v1_node_proto_rawDesc), len(file_wattle_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

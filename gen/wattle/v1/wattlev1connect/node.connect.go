@@ -37,6 +37,9 @@ const (
 	NodeServicePingProcedure = "/wattle.v1.NodeService/Ping"
 	// NodeServiceListNodesProcedure is the fully-qualified name of the NodeService's ListNodes RPC.
 	NodeServiceListNodesProcedure = "/wattle.v1.NodeService/ListNodes"
+	// NodeServiceGetClusterStatusProcedure is the fully-qualified name of the NodeService's
+	// GetClusterStatus RPC.
+	NodeServiceGetClusterStatusProcedure = "/wattle.v1.NodeService/GetClusterStatus"
 )
 
 // NodeServiceClient is a client for the wattle.v1.NodeService service.
@@ -44,6 +47,8 @@ type NodeServiceClient interface {
 	Ping(context.Context, *connect.Request[v1.PingRequest]) (*connect.Response[v1.PingResponse], error)
 	// ListNodes answers every node of the cluster that this one knows.
 	ListNodes(context.Context, *connect.Request[v1.ListNodesRequest]) (*connect.Response[v1.ListNodesResponse], error)
+	// GetClusterStatus tells how the shards are, as their leaders see it.
+	GetClusterStatus(context.Context, *connect.Request[v1.GetClusterStatusRequest]) (*connect.Response[v1.GetClusterStatusResponse], error)
 }
 
 // NewNodeServiceClient constructs a client for the wattle.v1.NodeService service. By default, it
@@ -71,13 +76,21 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		getClusterStatus: connect.NewClient[v1.GetClusterStatusRequest, v1.GetClusterStatusResponse](
+			httpClient,
+			baseURL+NodeServiceGetClusterStatusProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("GetClusterStatus")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // nodeServiceClient implements NodeServiceClient.
 type nodeServiceClient struct {
-	ping      *connect.Client[v1.PingRequest, v1.PingResponse]
-	listNodes *connect.Client[v1.ListNodesRequest, v1.ListNodesResponse]
+	ping             *connect.Client[v1.PingRequest, v1.PingResponse]
+	listNodes        *connect.Client[v1.ListNodesRequest, v1.ListNodesResponse]
+	getClusterStatus *connect.Client[v1.GetClusterStatusRequest, v1.GetClusterStatusResponse]
 }
 
 // Ping calls wattle.v1.NodeService.Ping.
@@ -90,11 +103,18 @@ func (c *nodeServiceClient) ListNodes(ctx context.Context, req *connect.Request[
 	return c.listNodes.CallUnary(ctx, req)
 }
 
+// GetClusterStatus calls wattle.v1.NodeService.GetClusterStatus.
+func (c *nodeServiceClient) GetClusterStatus(ctx context.Context, req *connect.Request[v1.GetClusterStatusRequest]) (*connect.Response[v1.GetClusterStatusResponse], error) {
+	return c.getClusterStatus.CallUnary(ctx, req)
+}
+
 // NodeServiceHandler is an implementation of the wattle.v1.NodeService service.
 type NodeServiceHandler interface {
 	Ping(context.Context, *connect.Request[v1.PingRequest]) (*connect.Response[v1.PingResponse], error)
 	// ListNodes answers every node of the cluster that this one knows.
 	ListNodes(context.Context, *connect.Request[v1.ListNodesRequest]) (*connect.Response[v1.ListNodesResponse], error)
+	// GetClusterStatus tells how the shards are, as their leaders see it.
+	GetClusterStatus(context.Context, *connect.Request[v1.GetClusterStatusRequest]) (*connect.Response[v1.GetClusterStatusResponse], error)
 }
 
 // NewNodeServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -118,12 +138,21 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceGetClusterStatusHandler := connect.NewUnaryHandler(
+		NodeServiceGetClusterStatusProcedure,
+		svc.GetClusterStatus,
+		connect.WithSchema(nodeServiceMethods.ByName("GetClusterStatus")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/wattle.v1.NodeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeServicePingProcedure:
 			nodeServicePingHandler.ServeHTTP(w, r)
 		case NodeServiceListNodesProcedure:
 			nodeServiceListNodesHandler.ServeHTTP(w, r)
+		case NodeServiceGetClusterStatusProcedure:
+			nodeServiceGetClusterStatusHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -139,4 +168,8 @@ func (UnimplementedNodeServiceHandler) Ping(context.Context, *connect.Request[v1
 
 func (UnimplementedNodeServiceHandler) ListNodes(context.Context, *connect.Request[v1.ListNodesRequest]) (*connect.Response[v1.ListNodesResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.NodeService.ListNodes is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) GetClusterStatus(context.Context, *connect.Request[v1.GetClusterStatusRequest]) (*connect.Response[v1.GetClusterStatusResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.NodeService.GetClusterStatus is not implemented"))
 }

@@ -1,0 +1,114 @@
+package controller
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/wattlehq/wattle/cluster"
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
+	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/shard/placement"
+)
+
+func member(id string, s cluster.Status) cluster.Member {
+	return cluster.Member{ID: id, Peer: "at-" + id, Status: s, Zone: "z"}
+}
+
+// led is what the leader of shard 0 says: replica 1 is on a, 2 on b and so on.
+func led(replica uint64, term uint64, members ...*peerv1.MemberStatus) *peerv1.GetReplicasResponse {
+	s := &peerv1.ReplicaStatus{Replica: replica, Leading: true, Term: term, Last: 1000, Next: uint64(len(members)) + 1}
+	for i, m := range members {
+		m.Replica = uint64(i) + 1
+		s.Members = append(s.Members, m)
+	}
+	return &peerv1.GetReplicasResponse{Replicas: []*peerv1.ReplicaStatus{s}}
+}
+
+func voter(node string) *peerv1.MemberStatus {
+	return &peerv1.MemberStatus{Node: node, Voter: true, Active: true, Match: 1000}
+}
+
+func newObserver() *observer {
+	return &observer{grace: time.Minute, missing: map[shard.NodeID]time.Time{}}
+}
+
+func healthOf(t *testing.T, p picture, id string) placement.Node {
+	t.Helper()
+	i := slices.IndexFunc(p.view.Nodes, func(n placement.Node) bool { return string(n.ID) == id })
+	if i < 0 {
+		t.Fatalf("%s is not in the view: %v", id, p.view.Nodes)
+	}
+	return p.view.Nodes[i]
+}
+
+// A node that gossip says has failed, or does not know at all, is silent for the grace time and gone after that; one that
+// said goodbye is gone at once, and so is one whose place another has taken.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	o := newObserver()
+	begin := time.Unix(1000, 0)
+	members := []cluster.Member{member("a", cluster.Alive), member("b", cluster.Failed), member("d", cluster.Left), member("e", cluster.Leaving), member("f", cluster.Alive)}
+	reports := []report{
+		{"a", led(1, 1, voter("a"), voter("b"), voter("c"))}, {"b", nil}, {"d", nil}, {"e", &peerv1.GetReplicasResponse{}}, {"f", nil},
+	}
+	p := o.look(begin, members, reports, 3)
+	for id, want := range map[string]placement.Node{
+		"a": {ID: "a", Zone: "z"}, "b": {ID: "b", Zone: "z", Health: placement.Silent}, "c": {ID: "c", Health: placement.Silent},
+		"d": {ID: "d", Zone: "z", Health: placement.Gone, Draining: true}, "e": {ID: "e", Zone: "z", Draining: true},
+		"f": {ID: "f", Zone: "z", Health: placement.Silent},
+	} {
+		if got := healthOf(t, p, id); got != want {
+			t.Errorf("at first: %+v, want %+v", got, want)
+		}
+	}
+	p = o.look(begin.Add(59*time.Second), members, reports, 3)
+	if b, c := healthOf(t, p, "b"), healthOf(t, p, "c"); b.Health != placement.Silent || c.Health != placement.Silent {
+		t.Errorf("within the grace time: %+v, %+v", b, c)
+	}
+	p = o.look(begin.Add(61*time.Second), members, reports, 3)
+	if b, c, f := healthOf(t, p, "b"), healthOf(t, p, "c"), healthOf(t, p, "f"); b.Health != placement.Gone || c.Health != placement.Gone || f.Health != placement.Silent {
+		t.Errorf("after the grace time: %+v, %+v, %+v", b, c, f)
+	}
+	// It is back for a moment: the time begins anew.
+	members[1].Status, reports[1].replicas = cluster.Alive, &peerv1.GetReplicasResponse{}
+	if b := healthOf(t, o.look(begin.Add(62*time.Second), members, reports, 3), "b"); b.Health != placement.Alive {
+		t.Errorf("back: %+v", b)
+	}
+	members[1].Status, reports[1].replicas = cluster.Failed, nil
+	if b := healthOf(t, o.look(begin.Add(63*time.Second), members, reports, 3), "b"); b.Health != placement.Silent {
+		t.Errorf("silent again: %+v", b)
+	}
+	wiped := append(members, cluster.Member{ID: "b2", Peer: "at-b", Status: cluster.Alive})
+	if b := healthOf(t, o.look(begin.Add(64*time.Second), wiped, reports, 3), "b"); b.Health != placement.Gone || !b.Draining {
+		t.Errorf("another is at its place: %+v", b)
+	}
+}
+
+// Of two that think they lead, the one with the newer term is asked; learners are caught up when little is missing; replicas
+// that their shard has removed are strays, those it may have added since are not.
+func TestShards(t *testing.T) {
+	t.Parallel()
+	learner := &peerv1.MemberStatus{Node: "c", Active: true, Match: 950}
+	late := &peerv1.MemberStatus{Node: "d", Active: true, Match: 100}
+	receiving := &peerv1.MemberStatus{Node: "e", Active: true, Match: 1000, Receives: true}
+	now := led(2, 7, voter("a"), voter("b"), learner, late, receiving)
+	now.Replicas[0].Next = 8
+	old := led(1, 6, voter("a"), voter("b"))
+	stays := &peerv1.GetReplicasResponse{Replicas: []*peerv1.ReplicaStatus{{Replica: 7}, {Shard: 1, Replica: 3}}}
+	comes := &peerv1.GetReplicasResponse{Replicas: []*peerv1.ReplicaStatus{{Replica: 8}}}
+	p := newObserver().look(time.Unix(0, 0), nil, []report{{"a", old}, {"b", now}, {"f", stays}, {"g", comes}}, 3)
+	if p.leaders[0] != "b" || len(p.view.Shards) != 1 || p.view.Shards[0].Leader != 2 {
+		t.Fatalf("led by %v: %+v", p.leaders, p.view.Shards)
+	}
+	var caught []bool
+	for _, r := range p.view.Shards[0].Replicas {
+		caught = append(caught, r.CaughtUp)
+	}
+	if !slices.Equal(caught, []bool{true, true, true, false, false}) {
+		t.Errorf("caught up: %v", caught)
+	}
+	if !slices.Equal(p.strays, []stray{{"f", 0, 7}}) {
+		t.Errorf("strays: %v", p.strays)
+	}
+}

@@ -1,0 +1,340 @@
+package node
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wattlehq/wattle/cluster"
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/node/controller"
+	"github.com/wattlehq/wattle/node/peers"
+	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/shard/link"
+	"github.com/wattlehq/wattle/store"
+)
+
+// besides returns the address a number of ports further on, unless one is given.
+func besides(addr, given string, further int) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	h, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", err
+	}
+	port, err := net.LookupPort("tcp", p)
+	if err != nil {
+		return "", err
+	}
+	if port != 0 {
+		port += further
+	}
+	return net.JoinHostPort(h, strconv.Itoa(port)), nil
+}
+
+// gossipAddr turns an address into what Serf binds to.
+func gossipAddr(addr string, insecure bool) (netip.AddrPort, error) {
+	a, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return netip.AddrPort{}, fault.New(fault.Invalid, "bad_addr", "--gossip-addr %s: %w", addr, err).Hint("want HOST:PORT, for example 127.0.0.1:7071")
+	}
+	if loopback := a.IP != nil && a.IP.IsLoopback(); !loopback && !insecure {
+		return netip.AddrPort{}, errInsecure(addr)
+	}
+	ip := a.AddrPort()
+	if !ip.Addr().IsValid() {
+		return netip.AddrPortFrom(netip.IPv4Unspecified(), ip.Port()), nil
+	}
+	return netip.AddrPortFrom(ip.Addr().Unmap(), ip.Port()), nil
+}
+
+// told is an address as members are told of it: without a host where that is whatever they reach gossip by.
+func told(l net.Listener, advertise string) string {
+	h, p, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		return l.Addr().String()
+	}
+	if ip, err := netip.ParseAddr(h); advertise != "" || err == nil && ip.IsUnspecified() {
+		return ":" + p
+	}
+	return net.JoinHostPort(h, p)
+}
+
+// settle reads who this node is, or makes it a member: of the cluster it is to join, or of one of its own.
+func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
+	founded, err := shard.Founded(n.store)
+	if err != nil {
+		return nil, err
+	}
+	self := newID("n")
+	f := shard.Founding{Identity: &storev1.Identity{NodeId: self, CreatedAt: n.startedAt.UnixNano()}}
+	switch {
+	case founded:
+	case len(n.cfg.Join) > 0:
+		r, err := n.clients.Admission(ctx, n.cfg.Join)
+		if err != nil {
+			return nil, fault.New(fault.Unavailable, "not_joined", "no member answers at %v: %w", n.cfg.Join, err).
+				Hint("start one there, or give the address of another with --join")
+		}
+		f.Identity.ClusterId, n.gossips = r.Cluster, r.Gossip
+		if f.Table, err = shard.DecodeTable(r.Table); err != nil {
+			return nil, err
+		}
+	default:
+		f.Identity.ClusterId, f.Nodes = newID("c"), []shard.NodeID{shard.NodeID(self)}
+		if f.Table, err = shard.NewTable(n.cfg.Shards); err != nil {
+			return nil, err
+		}
+	}
+	id, table, err := shard.Found(n.store, f)
+	if err != nil {
+		return nil, err
+	}
+	n.identity = id
+	if founded {
+		err = n.rejoin(ctx)
+	}
+	return table, err
+}
+
+// rejoin looks at the cluster that a node with data is told to join: it must be its own. A cluster that does not answer now is met
+// later, by gossip.
+func (n *Node) rejoin(ctx context.Context) error {
+	for _, addr := range n.cfg.Join {
+		r, err := n.clients.AskAdmission(ctx, addr)
+		if err != nil {
+			continue
+		}
+		if r.Cluster != n.identity.ClusterId {
+			return fault.New(fault.Precondition, "other_cluster", "the data in %s belongs to cluster %s, %s to %s", n.cfg.Data, n.identity.ClusterId, addr, r.Cluster).
+				Hint("give this node an empty directory with --data, or leave --join out")
+		}
+		n.gossips = append(n.gossips, r.Gossip...)
+	}
+	return nil
+}
+
+// admit is what a new node is told.
+func (n *Node) admit() (*peerv1.JoinResponse, error) {
+	table, err := n.engine.Table().Encode()
+	if err != nil {
+		return nil, err
+	}
+	r := &peerv1.JoinResponse{Cluster: n.identity.ClusterId, Table: table}
+	for _, m := range n.cluster.Members() {
+		if m.Status == cluster.Alive {
+			r.Gossip = append(r.Gossip, m.Gossip)
+		}
+	}
+	return r, nil
+}
+
+// others returns the other nodes that seem to be there.
+func (n *Node) others() (all []shard.NodeID) {
+	for _, m := range n.cluster.Members() {
+		if m.Status == cluster.Alive && m.ID != n.identity.NodeId {
+			all = append(all, shard.NodeID(m.ID))
+		}
+	}
+	return all
+}
+
+func (n *Node) peerAddr(id shard.NodeID) (string, bool) {
+	m, ok := n.cluster.Member(string(id))
+	return m.Peer, ok && m.Peer != ""
+}
+
+// handed is a listener of connections that another one has accepted.
+type handed struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newHanded(addr net.Addr) *handed {
+	return &handed{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (h *handed) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handed) give(c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.closed:
+		c.Close()
+	}
+}
+
+func (h *handed) Close() error   { h.once.Do(func() { close(h.closed) }); return nil }
+func (h *handed) Addr() net.Addr { return h.addr }
+
+// begun is a connection whose first bytes were looked at.
+type begun struct {
+	net.Conn
+	r *bufio.Reader
+}
+
+func (b *begun) Read(p []byte) (int, error) { return b.r.Read(p) }
+
+// helloTimeout is how long a connection may take to say what it is for.
+const helloTimeout = 5 * time.Second
+
+// servePeers answers other nodes: requests and shards' messages come to one port. A request begins with a word in capitals, a
+// frame with its length.
+func (n *Node) servePeers(ctx context.Context) error {
+	path, h := n.peerServer.Handler()
+	mux := http.NewServeMux()
+	mux.Handle(path, h)
+	server := newServer(mux)
+	requests := newHanded(n.peerListener.Addr())
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer context.AfterFunc(ctx, func() {
+		n.peerListener.Close()
+		server.Close()
+		requests.Close()
+	})()
+	wg.Go(func() { _ = server.Serve(requests) })
+	for {
+		c, err := n.peerListener.Accept()
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				cancel()
+				server.Close()
+				requests.Close()
+				return nil
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+			continue
+		}
+		wg.Go(func() {
+			stop := context.AfterFunc(ctx, func() { c.Close() })
+			_ = c.SetReadDeadline(time.Now().Add(helloTimeout))
+			b := &begun{c, bufio.NewReader(c)}
+			first, err := b.r.Peek(4)
+			if stop(); err != nil || c.SetReadDeadline(time.Time{}) != nil {
+				c.Close()
+				return
+			}
+			if first[0] >= 'A' && first[0] <= 'Z' && first[3] != 0 {
+				requests.give(b)
+			} else {
+				n.frames.give(b)
+			}
+		})
+	}
+}
+
+// listenPeers opens the port for other nodes.
+func (n *Node) listenPeers() (err error) {
+	// The API's port is known by now, also where any would do.
+	base := n.cfg.Addr
+	if h, p, err := net.SplitHostPort(base); err == nil && p != "0" {
+		base = net.JoinHostPort(h, p)
+	}
+	if n.cfg.PeerAddr, err = besides(base, n.cfg.PeerAddr, 2); err != nil {
+		return fault.New(fault.Invalid, "bad_addr", "--peer-addr: %w", err).Hint("want HOST:PORT, for example 127.0.0.1:7072")
+	}
+	if n.cfg.GossipAddr, err = besides(base, n.cfg.GossipAddr, 1); err != nil {
+		return fault.New(fault.Invalid, "bad_addr", "--gossip-addr: %w", err).Hint("want HOST:PORT, for example 127.0.0.1:7071")
+	}
+	if n.peerListener, err = listen("--peer-addr", n.cfg.PeerAddr, n.cfg.Insecure); err != nil {
+		return err
+	}
+	n.frames = newHanded(n.peerListener.Addr())
+	return nil
+}
+
+// connect makes the parts that speak to other nodes.
+func (n *Node) connect() error {
+	bind, err := gossipAddr(n.cfg.GossipAddr, n.cfg.Insecure)
+	if err != nil {
+		return err
+	}
+	met, err := store.ReadFile(n.cfg.FS, n.membersFile())
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		slog.Warn("whom this node met is not known", "error", err)
+	}
+	n.gossips = append(n.gossips, strings.Fields(string(met))...)
+	self := shard.NodeID(n.identity.NodeId)
+	cfg := cluster.Config{
+		ID: n.identity.ClusterId, Bind: bind, Join: n.gossips, Changed: n.memberChanged,
+		Self: cluster.Member{
+			ID: n.identity.NodeId, API: told(n.listener, n.cfg.Advertise), Peer: told(n.peerListener, n.cfg.Advertise), Zone: n.cfg.Zone, Version: n.cfg.Version,
+		},
+	}
+	if n.cfg.Advertise != "" {
+		ip, err := netip.ParseAddr(n.cfg.Advertise)
+		if err != nil {
+			return fault.New(fault.Invalid, "bad_advertise", "--advertise %s: %w", n.cfg.Advertise, err).Hint("want the IP address by which other nodes reach this one")
+		}
+		cfg.Advertise = netip.AddrPortFrom(ip, bind.Port())
+	}
+	n.cluster = cluster.New(cfg)
+	n.link = link.New(link.Config{
+		Cluster: n.identity.ClusterId, Self: self, Listener: n.frames, Addr: n.peerAddr, Receive: n.engine.Step,
+	})
+	n.router = &peers.Router{Engine: n.engine, Self: self, Peers: n.clients, Alive: n.others}
+	n.peerServer = &peers.Server{Self: self, Engine: n.engine, Blobs: n.blobs, Admission: n.admit, Node: n.self}
+	n.hands = &peers.Hands{Self: self, Engine: n.engine, Peers: n.clients}
+	n.controller = controller.New(controller.Config{
+		Nodes: n.hands, Members: n.cluster.Members, Grace: n.cfg.Grace, Acts: n.leadsFirst,
+	})
+	return nil
+}
+
+func (n *Node) membersFile() string { return n.cfg.FS.PathJoin(n.cfg.Data, "members") }
+
+// memberChanged is told of others by gossip. Those who are there are written down, to be met again after the next start.
+func (n *Node) memberChanged(m cluster.Member) {
+	var met []string
+	for _, o := range n.cluster.Members() {
+		if o.ID != n.identity.NodeId && o.Status != cluster.Left {
+			met = append(met, o.Gossip)
+		}
+	}
+	if len(met) > 0 { // alone, it keeps to those it knew
+		if err := store.WritePrivate(n.cfg.FS, n.membersFile(), strings.Join(met, "\n")+"\n"); err != nil {
+			slog.Warn("members not written down", "error", err)
+		}
+	}
+	if m.ID != n.identity.NodeId {
+		slog.Info("member", "node", m.ID, "status", m.Status, "addr", m.API)
+	}
+	if m.Status == cluster.Left {
+		n.link.Forget(shard.NodeID(m.ID))
+	}
+}
+
+// leadsFirst tells whether this node leads the first shard, whose leader places all others.
+func (n *Node) leadsFirst() bool {
+	for _, s := range n.engine.Status() {
+		return s.ID == 0 && s.Leading
+	}
+	return false
+}

@@ -1,0 +1,164 @@
+package peers
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
+	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/shard"
+)
+
+// patience is how long a request waits for a shard to have a leader again: two elections and more.
+const patience = 15 * time.Second
+
+// Router takes commands for any shard: what is led elsewhere goes there. While a shard has no leader it waits, for as long as
+// that takes usually. It may be used concurrently.
+type Router struct {
+	Engine *shard.Engine
+	Self   shard.NodeID
+	Peers  *Clients
+	// Alive returns the nodes that can be asked.
+	Alive func() []shard.NodeID
+
+	mu      sync.Mutex
+	leaders map[shard.ID]lead
+}
+
+// lead is who led a shard when somebody was asked.
+type lead struct {
+	node shard.NodeID
+	term uint64
+}
+
+// Table returns the routing table.
+func (r *Router) Table() *shard.Table { return r.Engine.Table() }
+
+// undecided tells whether an error means that nothing was done because nobody leads here.
+func undecided(err error) bool {
+	reason := fault.Reason(err)
+	return reason == "no_leader" || reason == "no_replica"
+}
+
+// again calls try until it fails for another reason than that nobody leads, or the patience is at an end.
+func again(ctx context.Context, try func() error) error {
+	end := time.Now().Add(patience)
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+		err := try()
+		if err == nil || !undecided(err) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Propose is shard.Engine.Propose on whichever node leads.
+func (r *Router) Propose(ctx context.Context, p shard.Proposal) (res machine.Result, err error) {
+	id := r.Table().Of(p.Slot)
+	err = again(ctx, func() error {
+		if res, err = r.Engine.Propose(ctx, p); err == nil || !undecided(err) {
+			return err
+		}
+		to := shard.NodeID(fault.As(err).Fields["leader"])
+		if to == "" {
+			to = r.find(ctx, id)
+		}
+		if to == "" || to == r.Self {
+			return err
+		}
+		if res, err = r.send(ctx, to, p); err != nil {
+			r.forget(id)
+		}
+		return err
+	})
+	return res, err
+}
+
+func (r *Router) send(ctx context.Context, to shard.NodeID, p shard.Proposal) (machine.Result, error) {
+	c, err := r.Peers.Of(to)
+	if err != nil {
+		return machine.Result{}, errElsewhere(to, err)
+	}
+	res, err := c.Propose(ctx, connect.NewRequest(&peerv1.ProposeRequest{
+		Slot: uint32(p.Slot), Machine: uint32(p.Machine), Body: p.Body, Admit: p.Admit,
+	}))
+	if err == nil {
+		return machine.Result{Value: res.Msg.Value, Err: meant(res.Msg.Refusal)}, nil
+	}
+	err = fromWire(err)
+	switch {
+	case fault.As(err) != nil:
+		return machine.Result{}, err
+	case ctx.Err() != nil:
+		return machine.Result{}, ctx.Err()
+	case notSent(err):
+		return machine.Result{}, errElsewhere(to, err)
+	}
+	return machine.Result{}, fault.New(fault.Unavailable, "leader_lost", "node %s went silent before it was known whether the command counts: %w", to, err).
+		Hint("look, or send it again: sent twice it counts once")
+}
+
+// errElsewhere says that the leader cannot be reached, so that nothing was done.
+func errElsewhere(to shard.NodeID, err error) error {
+	return fault.New(fault.Unavailable, "no_leader", "node %s, which should lead, cannot be reached: %w", to, err).Hint("try again in a moment")
+}
+
+func notSent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// find asks around who leads a shard that this node has no replica of.
+func (r *Router) find(ctx context.Context, id shard.ID) shard.NodeID {
+	r.mu.Lock()
+	l, ok := r.leaders[id]
+	r.mu.Unlock()
+	if ok {
+		return l.node
+	}
+	each(ctx, r.Alive(), time.Second, func(ctx context.Context, n shard.NodeID) {
+		c, err := r.Peers.Of(n)
+		if err != nil {
+			return
+		}
+		res, err := c.GetReplicas(ctx, connect.NewRequest(&peerv1.GetReplicasRequest{}))
+		if err != nil {
+			return
+		}
+		for _, s := range res.Msg.Replicas {
+			if s.Leading {
+				r.note(shard.ID(s.Shard), lead{n, s.Term})
+			}
+		}
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.leaders[id].node
+}
+
+func (r *Router) note(id shard.ID, l lead) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leaders == nil {
+		r.leaders = map[shard.ID]lead{}
+	}
+	if l.term >= r.leaders[id].term {
+		r.leaders[id] = l
+	}
+}
+
+func (r *Router) forget(id shard.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.leaders, id)
+}
