@@ -22,6 +22,10 @@ START ?= 1
 sim: ## clusters in which everything goes wrong: SEEDS=20000 of them, from START=1
 	$(GO) test ./internal/sim -run TestSeeds -timeout 0 -v -args -seeds $(SEEDS) -start $(START)
 
+.PHONY: netns
+netns: ## the main job on three machines that share nothing, as root
+	bash scripts/netns.sh
+
 .PHONY: bugs
 bugs: ## whether the simulator finds the mistakes we know, each built in
 	$(GO) test ./internal/sim -run TestBugs -timeout 0 -v -args -bugs 2000

@@ -11,8 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	stdlog "log"
 	"net"
 	"net/netip"
 	"slices"
@@ -113,7 +111,6 @@ func (c *Cluster) config() *serf.Config {
 		s.ReconnectInterval, s.ReapInterval, s.LeavePropagateDelay = 200*time.Millisecond, 200*time.Millisecond, 100*time.Millisecond
 		s.BroadcastTimeout = time.Second
 	}
-	quiet := stdlog.New(io.Discard, "", 0)
 	m.Logger, m.LogOutput, s.Logger, s.LogOutput = quiet, nil, quiet, nil
 	m.Label = c.cfg.ID
 	m.DeadNodeReclaimTime = m.ProbeInterval // a node may come back at another address

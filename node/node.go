@@ -5,6 +5,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -54,6 +55,8 @@ type Config struct {
 	Addr string
 	// Join are API addresses of members of the cluster that a new data directory is to belong to; without them it founds one.
 	Join []string
+	// Discover looks for members on the local network, as if they were in Join.
+	Discover bool
 	// GossipAddr and PeerAddr are where this node gossips (TCP and UDP) and answers other nodes: the ports after the API's by
 	// default. Advertise is the host by which others reach it, where that is not where it listens.
 	GossipAddr, PeerAddr, Advertise string
@@ -98,6 +101,8 @@ type Config struct {
 // machines are what every shard hosts.
 var machines = map[machine.ID]machine.Machine{machine.Registry: registry.Machine{}, machine.Jobs: dag.Machine{}, machine.Secrets: secret.Machine{}}
 
+const defaultAddr = "127.0.0.1:7070"
+
 func (c *Config) defaults() {
 	set := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -108,7 +113,7 @@ func (c *Config) defaults() {
 	set(&c.PinTTL, 10*time.Minute)
 	set(&c.Retention, 7*24*time.Hour)
 	if c.Addr == "" {
-		c.Addr = "127.0.0.1:7070"
+		c.Addr = defaultAddr
 	}
 	if c.Processors == 0 {
 		c.Processors = runtime.GOMAXPROCS(0)
@@ -132,6 +137,10 @@ func (c *Config) defaults() {
 
 // check refuses what no default stands in for.
 func (c *Config) check() error {
+	if host, _, err := net.SplitHostPort(cmp.Or(c.Addr, defaultAddr)); c.Discover && err == nil && (host == "localhost" || strings.HasPrefix(host, "127.") || host == "::1") {
+		return fault.New(fault.Invalid, "bad_config", "--discover finds members that could not reach %s", cmp.Or(c.Addr, defaultAddr)).
+			Hint("listen on an address of the network with --addr, and --insecure while there is no trust to configure")
+	}
 	for name, v := range map[string]int64{
 		"--slots": int64(c.Slots), "--shuffle-memory": c.ShuffleBytes,
 		"--collect-interval": int64(c.CollectInterval), "--pin-ttl": int64(c.PinTTL), "--retention": int64(c.Retention),
@@ -335,6 +344,7 @@ func (n *Node) Run(ctx context.Context) error {
 		// Last to start and first to stop: requests find everything they need.
 		run.Part{Name: "api", Run: n.serve, Ready: n.ready},
 		run.Part{Name: "controller", Run: n.controller.Run},
+		run.Part{Name: "announcement", Run: n.announce},
 	)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,11 +83,11 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 	f := shard.Founding{Identity: &storev1.Identity{NodeId: self, CreatedAt: n.startedAt.UnixNano()}}
 	switch {
 	case founded:
-	case len(n.cfg.Join) > 0:
-		r, err := n.clients.Admission(ctx, n.cfg.Join)
+	case len(n.cfg.Join) > 0 || n.cfg.Discover:
+		r, err := n.clients.Admission(ctx, n.joinable)
 		if err != nil {
-			return nil, fault.New(fault.Unavailable, "not_joined", "no member answers at %v: %w", n.cfg.Join, err).
-				Hint("start one there, or give the address of another with --join")
+			return nil, fault.New(fault.Unavailable, "not_joined", "not joined: no member answers: %v", err).
+				Hint("start one, or give the address of another with --join")
 		}
 		f.Identity.ClusterId, n.gossips = r.Cluster, r.Gossip
 		if f.Table, err = shard.DecodeTable(r.Table); err != nil {
@@ -107,6 +108,38 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 		err = n.rejoin(ctx)
 	}
 	return table, err
+}
+
+// joinable returns the addresses that may be members'.
+func (n *Node) joinable(ctx context.Context) []string {
+	addrs := n.cfg.Join
+	if !n.cfg.Discover {
+		return addrs
+	}
+	found, err := cluster.Discover(ctx, n.apiAddr().Addr(), discoverTime)
+	if err != nil {
+		slog.Warn("looking for members on the network", "error", err)
+	}
+	self := n.apiAddr().String()
+	return append(slices.Clone(addrs), slices.DeleteFunc(found, func(a string) bool { return a == self })...)
+}
+
+// discoverTime is how long members may take to answer on the network.
+const discoverTime = time.Second
+
+// apiAddr is where the API listens.
+func (n *Node) apiAddr() netip.AddrPort {
+	a, _ := netip.ParseAddrPort(n.Addr())
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+}
+
+// announce lets others on the network find this node, where they can reach it.
+func (n *Node) announce(ctx context.Context) error {
+	if n.apiAddr().Addr().IsLoopback() {
+		<-ctx.Done()
+		return nil
+	}
+	return cluster.Announce(ctx, n.identity.NodeId, n.apiAddr())
 }
 
 // rejoin looks at the cluster that a node with data is told to join: it must be its own. A cluster that does not answer now is met

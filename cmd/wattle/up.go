@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,9 @@ func (a *app) up() *cobra.Command {
 				return usage("--log-level %s: want debug, info, warn or error", logLevel)
 			}
 			slog.SetDefault(slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level})))
+			if cmd.Flags().Changed("join") && (len(cfg.Join) == 0 || slices.Contains(cfg.Join, "")) {
+				return usage("--join names no address: want those of members, for example --join 10.0.0.1:7070,10.0.0.2:7070")
+			}
 			cfg.Addr = a.address()
 			if cfg.Data == "" {
 				dir, err := os.UserHomeDir()
@@ -63,6 +67,7 @@ func (a *app) up() *cobra.Command {
 	f.StringVar(&cfg.Cache, "cache", "", "directory for compiled modules; nodes of one user may share it (default DATA/cache)")
 	f.StringVar(&cfg.SecretKey, "secret-key", "", "file with the keys that encrypt secrets, one on a line, the first for new ones (default DATA/secret.key, made when needed)")
 	f.StringSliceVar(&cfg.Join, "join", nil, "API addresses of members: a new data directory joins their cluster instead of founding one")
+	f.BoolVar(&cfg.Discover, "discover", false, "look for members on the local network (multicast DNS), as if they were given with --join")
 	f.StringVar(&cfg.GossipAddr, "gossip-addr", "", "where the node gossips with others, over TCP and UDP (default the port after the API's)")
 	f.StringVar(&cfg.PeerAddr, "peer-addr", "", "where the node answers other nodes (default two ports after the API's)")
 	f.StringVar(&cfg.Advertise, "advertise", "", "the IP address by which other nodes reach this one, where that is not one it listens on")

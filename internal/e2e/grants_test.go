@@ -147,6 +147,15 @@ func TestConfigsThatMakeNoSense(t *testing.T) {
 			t.Errorf("%s: %d %s", flag, status, stderr)
 		}
 	}
+	for flag, want := range map[string]string{
+		"--discover": "--insecure", "--gossip-addr=0.0.0.0:0": "--insecure", "--peer-addr=0.0.0.0:0": "--insecure", "--gossip-addr=nowhere": "--gossip-addr",
+		"--peer-addr=nowhere": "--peer-addr", "--advertise=me": "--advertise", "--join=": "names no address", "--join=a,,b": "names no address",
+	} {
+		_, stderr, status := runWattle(t, "", "", "up", "--data", filepath.Join(t.TempDir(), "data"), "--addr", "127.0.0.1:0", flag)
+		if status == 0 || !strings.Contains(stderr, want) || strings.Contains(stderr, "goroutine") {
+			t.Errorf("%s: %d %s", flag, status, stderr)
+		}
+	}
 	// No flag can say this, but a Config can.
 	if _, err := node.New(t.Context(), node.Config{Data: filepath.Join(t.TempDir(), "data"), Addr: "127.0.0.1:0", ShuffleBytes: -5}); fault.Reason(err) != "bad_config" {
 		t.Error(err)

@@ -1,8 +1,11 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"time"
 
 	"connectrpc.com/connect"
@@ -13,16 +16,17 @@ import (
 )
 
 // Admission asks members by the addresses of their APIs, one after another and again, for what a new node has to know.
-func (c *Clients) Admission(ctx context.Context, join []string) (*peerv1.JoinResponse, error) {
+func (c *Clients) Admission(ctx context.Context, join func(context.Context) []string) (*peerv1.JoinResponse, error) {
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		var errs []error
-		for _, addr := range join {
+		for _, addr := range join(ctx) {
 			r, err := c.AskAdmission(ctx, addr)
 			if err == nil {
 				return r, nil
 			}
-			errs = append(errs, err)
+			errs = append(errs, fmt.Errorf("%s: %w", addr, err))
 		}
+		slog.Warn("waiting for a member of the cluster to join", "error", cmp.Or(errors.Join(errs...), errNobody))
 		select {
 		case <-ctx.Done():
 			return nil, errors.Join(append(errs, ctx.Err())...)
@@ -30,6 +34,8 @@ func (c *Clients) Admission(ctx context.Context, join []string) (*peerv1.JoinRes
 		}
 	}
 }
+
+var errNobody = errors.New("none was found")
 
 // AskAdmission finds a member by the address of its API, or of one that knows members, and asks there once.
 func (c *Clients) AskAdmission(ctx context.Context, addr string) (*peerv1.JoinResponse, error) {
