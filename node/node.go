@@ -22,7 +22,6 @@ import (
 
 	"github.com/wattlehq/wattle/cluster"
 	"github.com/wattlehq/wattle/dag"
-	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	"github.com/wattlehq/wattle/host"
 	"github.com/wattlehq/wattle/internal/fault"
@@ -213,26 +212,15 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.listenPeers(); err != nil {
 		return nil, err
 	}
-	if n.store, err = store.Open(store.Options{FS: cfg.FS, Dir: cfg.Data, Fatal: cfg.Fatal}); err != nil {
-		return nil, err
-	}
 	if n.blobs, err = blob.Open(cfg.FS, cfg.FS.PathJoin(cfg.Data, "blobs"), blob.Options{PinTTL: cfg.PinTTL}); err != nil {
 		return nil, err
 	}
 	if err := n.openHost(ctx); err != nil {
 		return nil, err
 	}
-	table, err := n.settle(ctx)
-	if err != nil {
-		return nil, err
-	}
 	n.view = registry.NewView()
 	n.sched = jobs.NewScheduler(time.Now)
-	n.engine, err = shard.New(shard.Config{
-		Store: n.store, Table: table, Node: shard.NodeID(n.identity.NodeId), Sink: &sink{n}, TrimEntries: cfg.TrimEntries,
-		Machines: machines, Send: func(to shard.NodeID, ms []*peerv1.ShardMessage) { n.link.Send(to, ms) },
-	})
-	if err != nil {
+	if err := n.openData(ctx); err != nil {
 		return nil, err
 	}
 	if err := n.connect(); err != nil {

@@ -8,10 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -79,12 +77,20 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 	if err != nil {
 		return nil, err
 	}
+	join := n.cfg.Join
+	if !founded {
+		known, err := n.met()
+		if err != nil {
+			return nil, err
+		}
+		join = append(slices.Clone(join), known.apis...)
+	}
 	self := newID("n")
 	f := shard.Founding{Identity: &storev1.Identity{NodeId: self, CreatedAt: n.startedAt.UnixNano()}}
 	switch {
 	case founded:
-	case len(n.cfg.Join) > 0 || n.cfg.Discover:
-		r, err := n.clients.Admission(ctx, n.joinable)
+	case len(join) > 0 || n.cfg.Discover:
+		r, err := n.clients.Admission(ctx, func(ctx context.Context) []string { return n.joinable(ctx, join) })
 		if err != nil {
 			return nil, fault.New(fault.Unavailable, "not_joined", "not joined: no member answers: %v", err).
 				Hint("start one, or give the address of another with --join")
@@ -110,9 +116,8 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 	return table, err
 }
 
-// joinable returns the addresses that may be members'.
-func (n *Node) joinable(ctx context.Context) []string {
-	addrs := n.cfg.Join
+// joinable adds what is found on the network to the addresses that may be members'.
+func (n *Node) joinable(ctx context.Context, addrs []string) []string {
 	if !n.cfg.Discover {
 		return addrs
 	}
@@ -309,11 +314,11 @@ func (n *Node) connect() error {
 	if err != nil {
 		return err
 	}
-	met, err := store.ReadFile(n.cfg.FS, n.membersFile())
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	known, err := n.met()
+	if err != nil {
 		slog.Warn("whom this node met is not known", "error", err)
 	}
-	n.gossips = append(n.gossips, strings.Fields(string(met))...)
+	n.gossips = append(n.gossips, known.gossips...)
 	self := shard.NodeID(n.identity.NodeId)
 	cfg := cluster.Config{
 		ID: n.identity.ClusterId, Bind: bind, Join: n.gossips, Changed: n.memberChanged,
@@ -345,14 +350,14 @@ func (n *Node) membersFile() string { return n.cfg.FS.PathJoin(n.cfg.Data, "memb
 
 // memberChanged is told of others by gossip. Those who are there are written down, to be met again after the next start.
 func (n *Node) memberChanged(m cluster.Member) {
-	var met []string
+	known := acquaintances{self: n.identity.NodeId}
 	for _, o := range n.cluster.Members() {
 		if o.ID != n.identity.NodeId && o.Status != cluster.Left {
-			met = append(met, o.Gossip)
+			known.gossips, known.apis = append(known.gossips, o.Gossip), append(known.apis, o.API)
 		}
 	}
-	if len(met) > 0 { // alone, it keeps to those it knew
-		if err := store.WritePrivate(n.cfg.FS, n.membersFile(), strings.Join(met, "\n")+"\n"); err != nil {
+	if len(known.apis) > 0 { // alone, it keeps to those it knew
+		if err := store.WritePrivate(n.cfg.FS, n.membersFile(), known.String()); err != nil {
 			slog.Warn("members not written down", "error", err)
 		}
 	}

@@ -43,6 +43,15 @@ type Store struct {
 	lock io.Closer
 }
 
+// Exit tells what happened and ends the process.
+func Exit(err error) {
+	fmt.Fprintln(os.Stderr, "wattle:", err)
+	if f := fault.As(err); f != nil && f.Help != "" {
+		fmt.Fprintln(os.Stderr, "       ", f.Help)
+	}
+	os.Exit(1)
+}
+
 // Open locks the data directory and opens what is in it, making it if it is empty. It refuses, with a
 // *fault.Error that says what to do, a directory that is in use, from a newer release or damaged.
 func Open(opts Options) (_ *Store, err error) {
@@ -50,13 +59,7 @@ func Open(opts Options) (_ *Store, err error) {
 		opts.FS = OS
 	}
 	if opts.Fatal == nil {
-		opts.Fatal = func(err error) {
-			fmt.Fprintln(os.Stderr, "wattle:", err)
-			if f := fault.As(err); f != nil && f.Help != "" {
-				fmt.Fprintln(os.Stderr, "       ", f.Help)
-			}
-			os.Exit(1)
-		}
+		opts.Fatal = Exit
 	}
 	if opts.LogCache == 0 {
 		opts.LogCache = 8 << 20

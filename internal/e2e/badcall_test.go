@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/wattlehq/wattle/client"
@@ -45,7 +46,11 @@ var illMannered = []struct {
 func (n *target) pushIllMannered() (services []string) {
 	n.t.Helper()
 	for _, g := range illMannered {
-		n.push(g.fixture, testdata.Wasm(g.fixture), client.PushOptions{Limits: tight})
+		limits := proto.CloneOf(tight)
+		if g.reason != "time_limit" {
+			limits.Timeout = durationpb.New(time.Minute) // on a busy machine, others would come first to a short one
+		}
+		n.push(g.fixture, testdata.Wasm(g.fixture), client.PushOptions{Limits: limits})
 	}
 	res, err := n.Registry.ListServices(n.t.Context(), connect.NewRequest(&wattlev1.ListServicesRequest{}))
 	if err != nil {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -88,7 +89,7 @@ func (c *trio) call(n *target, want string) {
 	})
 }
 
-// Whatever is asked of one node is known to all; nothing is lost with any one of them, killed or wiped.
+// Whatever is asked of one node is known to all; nothing is lost with any one of them, killed, damaged or wiped.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	dir := goFiles("encoding")
@@ -128,8 +129,11 @@ func TestCluster(t *testing.T) {
 			}
 			c.call(other, "still here")
 			jobs = append(jobs, running...)
-			if i == 2 {
-				// It comes back without its disk.
+			switch i {
+			case 1: // Its disk has rotted.
+				victim.cfg.Join = nil
+				rot(t, filepath.Join(victim.data, "log"))
+			case 2: // It comes back without its disk.
 				if err := os.RemoveAll(victim.data); err != nil {
 					t.Fatal(err)
 				}
@@ -137,6 +141,9 @@ func TestCluster(t *testing.T) {
 			}
 			c.nodes[i] = victim.again()
 			c.whole()
+			if aside, err := filepath.Glob(filepath.Join(victim.data, "damaged-*", "log")); err != nil || i == 1 && len(aside) != 1 {
+				t.Errorf("put aside: %v, %v", aside, err)
+			}
 		}
 		for _, n := range c.nodes {
 			for _, id := range jobs {
@@ -148,6 +155,28 @@ func TestCluster(t *testing.T) {
 			t.Errorf("cluster status: %d %s", status, out)
 		}
 	})
+}
+
+// rot turns a bit in the middle of a database's log.
+func rot(t *testing.T, dir string) {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range logs {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(b) == 0 {
+			continue
+		}
+		b[len(b)/2] ^= 1
+		if err := os.WriteFile(name, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // A node keeps to its own cluster.

@@ -3,12 +3,15 @@ package peers
 import (
 	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/wattlehq/wattle/client"
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/shard"
@@ -59,6 +62,23 @@ func Shards(ctx context.Context, h *Hands, ids []shard.NodeID, shards uint32) (a
 	}
 	slices.Sort(silent)
 	return all, silent
+}
+
+// Survey asks members, by the addresses of their APIs, how the cluster is, until one answers.
+func (c *Clients) Survey(ctx context.Context, apis []string) (*wattlev1.GetClusterStatusResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*surveyTimeout)
+	defer cancel()
+	var errs []error
+	for _, addr := range apis {
+		api := client.Dial(addr)
+		r, err := api.Nodes.GetClusterStatus(ctx, connect.NewRequest(&wattlev1.GetClusterStatusRequest{}))
+		api.Close()
+		if err == nil {
+			return r.Msg, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
+	}
+	return nil, errors.Join(errs...)
 }
 
 func shardOf(leader string, s *peerv1.ReplicaStatus) *wattlev1.Shard {
