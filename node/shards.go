@@ -48,23 +48,58 @@ func (n *Node) runShards(ctx context.Context) error {
 
 // catchUp loads what is kept in memory of the registry and the secrets: as they are, or, if nobody can tell, as this node knew them last.
 func (n *Node) catchUp(ctx context.Context) error {
-	for _, l := range []struct {
-		slot    machine.Slot
-		machine machine.ID
-		load    func(machine.Reader) error
-	}{{registry.Slot, machine.Registry, n.loadRegistry}, {secret.Slot, machine.Secrets, n.loadSecrets}} {
-		err := n.router.Read(ctx, l.slot, l.machine, l.load)
+	for _, v := range n.views() {
+		err := n.router.Read(ctx, v.slot, v.machine, v.load)
 		if fault.KindOf(err) == fault.Unavailable {
 			slog.Warn("beginning with what this node knew last", "error", err)
-			err = n.engine.Peek(l.slot, l.machine, l.load)
+			err = n.engine.Peek(v.slot, v.machine, v.load)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	close(n.caughtUp)
-	<-ctx.Done()
+	n.follow(ctx)
 	return nil
+}
+
+// followInterval is how often a node looks at what its own replicas do not tell it.
+const followInterval = 500 * time.Millisecond
+
+// follow keeps what is in memory of the registry and the secrets fresh on a node that has no replica of their shards.
+func (n *Node) follow(ctx context.Context) {
+	tick := time.NewTicker(followInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		here := map[shard.ID]bool{}
+		for _, s := range n.engine.Status() {
+			here[s.ID] = true
+		}
+		for _, v := range n.views() {
+			if here[n.engine.Table().Of(v.slot)] {
+				continue
+			}
+			if err := n.router.Read(ctx, v.slot, v.machine, v.load); err != nil && ctx.Err() == nil {
+				slog.Warn("going on with what this node knew last", "error", err)
+			}
+		}
+	}
+}
+
+// view is something kept in memory of a machine's state.
+type view struct {
+	slot    machine.Slot
+	machine machine.ID
+	load    func(machine.Reader) error
+}
+
+func (n *Node) views() []view {
+	return []view{{registry.Slot, machine.Registry, n.loadRegistry}, {secret.Slot, machine.Secrets, n.loadSecrets}}
 }
 
 func (n *Node) loadRegistry(r machine.Reader) error {
@@ -99,11 +134,10 @@ func (s *sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {
 func (s *sink) Installed(id shard.ID) {
 	table := s.n.engine.Table()
 	var errs []error
-	if table.Of(registry.Slot) == id {
-		errs = append(errs, s.n.engine.Peek(registry.Slot, machine.Registry, s.n.loadRegistry))
-	}
-	if table.Of(secret.Slot) == id {
-		errs = append(errs, s.n.engine.Peek(secret.Slot, machine.Secrets, s.n.loadSecrets))
+	for _, v := range s.n.views() {
+		if table.Of(v.slot) == id {
+			errs = append(errs, s.n.engine.Peek(v.slot, v.machine, v.load))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		slog.Error("what a snapshot brought cannot be read", "shard", id, "error", err)

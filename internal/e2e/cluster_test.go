@@ -157,6 +157,52 @@ func TestCluster(t *testing.T) {
 	})
 }
 
+// A node without any replica serves what the others have, and takes what they keep.
+func TestNodeWithoutReplicas(t *testing.T) {
+	t.Parallel()
+	nodes := []*target{inProcess(t, node.Config{Shards: 1})}
+	for range 3 {
+		nodes = append(nodes, inProcess(t, node.Config{Join: []string{nodes[0].addr}}))
+	}
+	c := &trio{t: t, nodes: [3]*target(nodes[:3])}
+	var bare *target
+	eventually(t, "three of four have a replica", func() bool {
+		res, err := nodes[0].Nodes.ListNodes(t.Context(), connect.NewRequest(&wattlev1.ListNodesRequest{}))
+		if err != nil || len(res.Msg.Nodes) != 4 {
+			return false
+		}
+		with := 0
+		for _, n := range res.Msg.Nodes {
+			if n.Replicas > 0 {
+				with++
+				continue
+			}
+			for _, o := range nodes {
+				if o.addr == n.Addr {
+					bare = o
+				}
+			}
+		}
+		return with == 3
+	})
+	bare.pushFixture("echo")
+	for _, n := range nodes {
+		c.call(n, "hello")
+	}
+	nodes[0].pushFixture("mapreduce")
+	eventually(t, "the bare node knows of a push elsewhere", func() bool {
+		_, err := bare.Registry.GetService(t.Context(), connect.NewRequest(&wattlev1.GetServiceRequest{Name: "mapreduce"}))
+		return err == nil
+	})
+	job := bare.complete(bare.submit("{name: j, stages: [{name: a, function: echo/echo, items: [one, two, three]}]}", nil).Id)
+	if got := bare.output(t, job.Id, "a", -1); got != "onetwothree" {
+		t.Errorf("the result is %q", got)
+	}
+	if out, _, status := bare.wattle("", "job", "ls"); status != 0 || !strings.Contains(out, job.Id) {
+		t.Errorf("job ls: %d %s", status, out)
+	}
+}
+
 // rot turns a bit in the middle of a database's log.
 func rot(t *testing.T, dir string) {
 	t.Helper()

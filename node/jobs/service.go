@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/wattlehq/wattle/dag"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
@@ -100,25 +102,35 @@ func (s *Service) List(ctx context.Context, limit int) ([]*storev1.JobRecord, er
 const (
 	watchBurst    = 10
 	watchInterval = 50 * time.Millisecond
+	// A node without a replica of the job's shard is not told of changes, and looks so often.
+	watchAnyway = time.Second
 )
 
 // Watch calls fn with the job now and after changes, until it is final, fn fails or ctx ends.
 func (s *Service) Watch(ctx context.Context, id dag.JobID, fn func(*wattlev1.Job) error) error {
 	changed, stop := s.sched.Watch(id)
 	defer stop()
+	var last *wattlev1.Job
 	for updates := 0; ; updates++ {
 		job, err := s.Get(ctx, id)
 		if err != nil {
 			return err
 		}
-		if err := fn(job); err != nil || dag.Final(job.State) {
-			return err
+		if !proto.Equal(job, last) {
+			if err := fn(job); err != nil || dag.Final(job.State) {
+				return err
+			}
+			last = job
 		}
+		look := time.NewTimer(watchAnyway)
 		select {
 		case <-changed:
+		case <-look.C:
 		case <-ctx.Done():
+			look.Stop()
 			return ctx.Err()
 		}
+		look.Stop()
 		if updates < watchBurst {
 			continue
 		}
