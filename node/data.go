@@ -58,9 +58,12 @@ func (n *Node) damagedFile() string { return n.cfg.FS.PathJoin(n.cfg.Data, "DAMA
 // fatal ends the process. That it was damage is written down: the next start may not come across it.
 func (n *Node) fatal(err error) {
 	if fault.KindOf(err) == fault.Corrupt {
-		if err := store.WritePrivate(n.cfg.FS, n.damagedFile(), err.Error()+"\n"); err != nil {
-			slog.Error("damage not written down", "error", err)
-		}
+		// Several may come across it at once.
+		n.damaged.Do(func() {
+			if err := store.WritePrivate(n.cfg.FS, n.damagedFile(), err.Error()+"\n"); err != nil {
+				slog.Error("damage not written down", "error", err.Error())
+			}
+		})
 	}
 	if n.cfg.Fatal != nil {
 		n.cfg.Fatal(err)

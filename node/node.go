@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -180,6 +181,7 @@ type Node struct {
 	peerListener net.Listener
 	peerServer   *peers.Server
 	frames       *handed
+	damaged      sync.Once
 	clients      *peers.Clients
 	cluster      *cluster.Cluster
 	gossips      []string // of members, to begin with
@@ -212,15 +214,15 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.listenPeers(); err != nil {
 		return nil, err
 	}
+	n.view = registry.NewView()
+	n.sched = jobs.NewScheduler(time.Now)
+	if err := n.openData(ctx); err != nil {
+		return nil, err
+	}
 	if n.blobs, err = blob.Open(cfg.FS, cfg.FS.PathJoin(cfg.Data, "blobs"), blob.Options{PinTTL: cfg.PinTTL}); err != nil {
 		return nil, err
 	}
 	if err := n.openHost(ctx); err != nil {
-		return nil, err
-	}
-	n.view = registry.NewView()
-	n.sched = jobs.NewScheduler(time.Now)
-	if err := n.openData(ctx); err != nil {
 		return nil, err
 	}
 	if err := n.connect(); err != nil {

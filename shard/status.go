@@ -50,11 +50,11 @@ func (g *group) lookAfter() {
 			return
 		}
 		// raft forgets whom it has heard at every election timeout, and asks whether it was a quorum.
-		if p.RecentActive {
+		// A new leader waits as long before it takes one for silent.
+		if _, ok := g.heard[id]; p.RecentActive || !ok {
 			g.heard[id] = g.ticks
 		}
-		at, ok := g.heard[id]
-		f := Follower{Replica: id, Match: p.Match, Active: ok && g.ticks-at <= electionTicks, Receives: p.State == tracker.StateSnapshot, needs: p.Match}
+		f := Follower{Replica: id, Match: p.Match, Active: g.ticks-g.heard[id] <= electionTicks, Receives: p.State == tracker.StateSnapshot, needs: p.Match}
 		if f.Receives {
 			f.needs = p.PendingSnapshot
 		}

@@ -151,9 +151,10 @@ func TestCluster(t *testing.T) {
 			}
 			c.call(n, "at the end")
 		}
-		if out, _, status := c.nodes[0].wattle("", "cluster", "status"); status != 0 || !strings.Contains(out, "8 shards, 8 with a leader, 8 with all of 3 replicas") {
-			t.Errorf("cluster status: %d %s", status, out)
-		}
+		eventually(t, "cluster status says that all is well", func() bool {
+			out, _, status := c.nodes[0].wattle("", "cluster", "status")
+			return status == 0 && strings.Contains(out, "8 shards, 8 with a leader, 8 with all of 3 replicas")
+		})
 	})
 }
 
