@@ -137,6 +137,9 @@ func (n *Node) quarantine(ctx context.Context, damage error) error {
 	return nil
 }
 
+// behind is how many entries a replica may lack that counts: they are on their way to it.
+const behind = 100
+
 // missed says what a shard would lack without the replica on a node; nothing is well.
 func missed(s *wattlev1.Shard, node string) string {
 	if s.Leader == "" {
@@ -147,7 +150,8 @@ func missed(s *wattlev1.Shard, node string) string {
 		if !r.Voter {
 			continue
 		}
-		if voters++; r.Node != node && r.Active {
+		// A new leader takes everybody for alive until it knows better; what it knows to be on their disks it was told by them.
+		if voters++; r.Node != node && r.Active && r.Lag <= behind {
 			there++
 		}
 	}

@@ -290,15 +290,10 @@ func (n *Node) servePeers(ctx context.Context) error {
 
 // listenPeers opens the port for other nodes.
 func (n *Node) listenPeers() (err error) {
-	// The API's port is known by now, also where any would do.
-	base := n.cfg.Addr
-	if h, p, err := net.SplitHostPort(base); err == nil && p != "0" {
-		base = net.JoinHostPort(h, p)
-	}
-	if n.cfg.PeerAddr, err = besides(base, n.cfg.PeerAddr, 2); err != nil {
+	if n.cfg.PeerAddr, err = besides(n.cfg.Addr, n.cfg.PeerAddr, 2); err != nil {
 		return fault.New(fault.Invalid, "bad_addr", "--peer-addr: %w", err).Hint("want HOST:PORT, for example 127.0.0.1:7072")
 	}
-	if n.cfg.GossipAddr, err = besides(base, n.cfg.GossipAddr, 1); err != nil {
+	if n.cfg.GossipAddr, err = besides(n.cfg.Addr, n.cfg.GossipAddr, 1); err != nil {
 		return fault.New(fault.Invalid, "bad_addr", "--gossip-addr: %w", err).Hint("want HOST:PORT, for example 127.0.0.1:7071")
 	}
 	if n.peerListener, err = listen("--peer-addr", n.cfg.PeerAddr, n.cfg.Insecure); err != nil {

@@ -7,7 +7,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
-	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	"github.com/wattlehq/wattle/store"
 )
@@ -113,7 +112,7 @@ func (a *appender) turn(all []storageMessage) {
 			}
 		}
 	}
-	out.flush(func(n NodeID, ms []*peerv1.ShardMessage) { a.e.cfg.Send(n, ms) })
+	out.flush(a.e.cfg.Send)
 	a.e.loop.inbox.put(replies...)
 }
 

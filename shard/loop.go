@@ -122,8 +122,7 @@ func (l *loop) receive() []*group {
 			g.fail(errNoReplica(g.id), errLeaderLost(g.id)) // who came too late to be told at its end
 			continue
 		}
-		switch {
-		case m.m != nil:
+		if m.m != nil {
 			if m.m.GetType() == raftpb.MsgSnap {
 				g.offered = snapshotNumber(m.m.Snapshot)
 			}

@@ -55,7 +55,7 @@ var runs = regexp.MustCompile(`seed (\d+) at`)
 // TestBugs builds every known bug in and looks whether it is found. It takes a minute or more: give -bugs.
 func TestBugs(t *testing.T) {
 	if *bugs == 0 {
-		t.Skip("no -bugs")
+		t.Skip("takes minutes: make bugs")
 	}
 	root, err := filepath.Abs("../..")
 	if err != nil {

@@ -3,6 +3,7 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 )
@@ -11,6 +12,7 @@ var (
 	seeds = flag.Int("seeds", 300, "how many seeds to run")
 	start = flag.Uint64("start", 1, "the first seed")
 	first = flag.Bool("first", false, "end with the first seed that fails")
+	off   = flag.String("off", "", "kinds of faults that do not happen, with commas between them: to find out which ones a seed needs")
 	one   = flag.Uint64("seed", 0, "run this seed and tell what happens")
 )
 
@@ -21,7 +23,10 @@ func TestSeeds(t *testing.T) {
 	if testing.Short() && n == 300 {
 		n = 30
 	}
-	cfg := Config{}
+	cfg := Config{Off: map[string]bool{}}
+	for kind := range strings.SplitSeq(*off, ",") {
+		cfg.Off[kind] = true
+	}
 	if *one != 0 {
 		n, from = 1, *one
 		cfg.Log = func(s string) { fmt.Println(s) }
