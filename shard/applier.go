@@ -137,8 +137,8 @@ func (a *applier) install(b store.Batch, g *group, number uint64) {
 // drop removes the state of a replica that is no more.
 func (a *applier) drop(b store.Batch, g *group) {
 	g.dropped = true
-	for _, slot := range g.slots {
-		must(b.DeleteRange(slotRange(slot)))
+	for _, r := range g.runs {
+		must(b.DeleteRange(r[0], r[1]))
 	}
 	must(b.Delete(appliedKey(g.id)))
 	must(b.Delete(membersKey(g.id)))
@@ -149,8 +149,8 @@ func (a *applier) lead(g *group, term uint64) {
 	s := a.e.cfg.Store.State.Snapshot()
 	defer s.Close()
 	var effects []machine.Effect
-	for id, m := range a.e.machines() {
-		for _, slot := range g.slots {
+	for slot := range usedSlots(s, g.runs) {
+		for id, m := range a.e.machines() {
 			must(readSlot(s, slot, id, func(r machine.Reader) error {
 				effects = append(effects, m.Resume(r)...)
 				return nil

@@ -164,10 +164,7 @@ func (c *courier) open(o *outgoing) bool {
 		Metadata: &raftpb.SnapshotMetadata{Index: &applied.Index, Term: &applied.Term, ConfState: m.conf},
 	}
 	o.ranges = append(o.ranges, [2][]byte{appliedKey(o.g.id), appliedKey(o.g.id + 1)})
-	for _, s := range o.g.slots {
-		lower, upper := slotRange(s)
-		o.ranges = append(o.ranges, [2][]byte{lower, upper})
-	}
+	o.ranges = append(o.ranges, o.g.runs...)
 	return true
 }
 
@@ -345,8 +342,8 @@ func (c *courier) discard(id ID) {
 
 // install puts what was staged in the place of a shard's state, and answers where that stands.
 func install(b store.Batch, state store.DB, g *group, number uint64) (*storev1.Applied, error) {
-	for _, slot := range g.slots {
-		if err := b.DeleteRange(slotRange(slot)); err != nil {
+	for _, r := range g.runs {
+		if err := b.DeleteRange(r[0], r[1]); err != nil {
 			return nil, err
 		}
 	}

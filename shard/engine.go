@@ -350,9 +350,10 @@ func (e *Engine) Peek(slot machine.Slot, id machine.ID, fn func(machine.Reader) 
 }
 
 // ReadShard is Read over all slots of a shard, all at the same moment.
+// Slots in which no machine has anything are left out.
 func (e *Engine) ReadShard(ctx context.Context, shard ID, id machine.ID, fn func(machine.Slot, machine.Reader) error) error {
 	return e.readShard(ctx, shard, func(s store.Snapshot) error {
-		for _, slot := range e.cfg.Table.Slots(shard) {
+		for slot := range usedSlots(s, slotRuns(e.cfg.Table.Slots(shard))) {
 			if err := readSlot(s, slot, id, func(r machine.Reader) error { return fn(slot, r) }); err != nil {
 				return err
 			}

@@ -23,8 +23,8 @@ type group struct {
 	replica uint64
 	node    *raft.RawNode // the loop's own
 	log     *log
-	slots   []machine.Slot
-	founded *Members // those it began with
+	runs    [][2][]byte // the ranges of its slots' keys
+	founded *Members    // those it began with
 
 	members  atomic.Pointer[Members] // set by the loop, as far as it has seen the log
 	term     atomic.Uint64
@@ -107,7 +107,7 @@ func newGroup(e *Engine, id ID, replica uint64) (*group, error) {
 
 func (e *Engine) group0(id ID, replica uint64) *group {
 	return &group{
-		e: e, id: id, replica: replica, slots: e.cfg.Table.Slots(id), homes: map[uint64]NodeID{}, heard: map[uint64]int{},
+		e: e, id: id, replica: replica, runs: slotRuns(e.cfg.Table.Slots(id)), homes: map[uint64]NodeID{}, heard: map[uint64]int{},
 		waiting: map[uint64]*waiter{}, asked: map[uint64]asked{},
 	}
 }

@@ -24,6 +24,42 @@ func slotRange(slot machine.Slot) (lower, upper []byte) {
 	return slotPrefix(slot, 0)[:prefixLen-1], slotPrefix(slot+1, 0)[:prefixLen-1]
 }
 
+// slotRuns are the ranges of keys of slots, in order: neighbours share one.
+func slotRuns(slots []machine.Slot) (runs [][2][]byte) {
+	for i, s := range slots {
+		lower, upper := slotRange(s)
+		if i > 0 && slots[i-1]+1 == s {
+			runs[len(runs)-1][1] = upper
+			continue
+		}
+		runs = append(runs, [2][]byte{lower, upper})
+	}
+	return runs
+}
+
+// usedSlots yields the slots in which there is something. A shard has many, and most are empty for long.
+func usedSlots(r store.Reader, runs [][2][]byte) iter.Seq[machine.Slot] {
+	return func(yield func(machine.Slot) bool) {
+		for _, run := range runs {
+			for next := run[0]; next != nil; {
+				var err error
+				var slot machine.Slot
+				from := next
+				next = nil
+				for k := range r.Scan(from, run[1], &err) {
+					slot = machine.Slot(binary.BigEndian.Uint16(k[1:]))
+					_, next = slotRange(slot)
+					break
+				}
+				must(err)
+				if next != nil && !yield(slot) {
+					return
+				}
+			}
+		}
+	}
+}
+
 func readSlot(r store.Reader, slot machine.Slot, id machine.ID, fn func(machine.Reader) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
