@@ -46,3 +46,11 @@ func (t TaskID) String() string { return fmt.Sprintf("%s/%d/%d", t.Job, t.Stage,
 func errUnknownJob(id JobID) *fault.Error {
 	return fault.New(fault.NotFound, "unknown_job", "there is no job %s", id).Hint("wattle job ls lists the jobs there are")
 }
+
+func errUnknownTask(t TaskID) *fault.Error {
+	return fault.New(fault.NotFound, "unknown_task", "job %s has no task %d in stage %d", t.Job, t.Index, t.Stage)
+}
+
+func errFinal(id JobID) *fault.Error {
+	return fault.New(fault.Precondition, "job_final", "job %s is over already", id).Hint("wattle job get %s says how it ended", id)
+}

@@ -134,8 +134,7 @@ func (t *transition) setTask(stage, task uint32, r *storev1.TaskRecord) {
 
 func (t *transition) running() *fault.Error {
 	if final(t.job.State) {
-		return fault.New(fault.Precondition, "job_final", "job %s is over already", t.id).
-			Hint("wattle job get %s says how it ended", t.id)
+		return errFinal(t.id)
 	}
 	return nil
 }

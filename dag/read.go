@@ -28,16 +28,18 @@ type Input struct {
 	Output     *storev1.Output
 }
 
-// ReadWork returns what a task needs. A task whose inputs are not all there is told so with a Precondition error: it will run
-// again when they are.
-func ReadWork(r machine.Reader, id TaskID) (*Work, error) {
+// ReadWork returns what an attempt needs. One that is not the recorded one any more, or whose job is over, is told so with the
+// Precondition errors "stale_attempt" and "job_final": nothing it did would count. One whose inputs are not all there gets
+// "input_pending": its task will run again when they are.
+func ReadWork(r machine.Reader, p Pick) (*Work, error) {
+	id := p.Task
 	job := readJob(r, id.Job)
 	if job == nil {
 		return nil, errUnknownJob(id.Job)
 	}
 	plan := readPlan(r, id.Job)
-	if int(id.Stage) >= len(plan.Stages) {
-		return nil, fault.New(fault.NotFound, "unknown_task", "job %s has no stage %d", id.Job, id.Stage)
+	if _, err := current(r, job, plan, id, p.Generation, p.Attempt); err != nil {
+		return nil, err
 	}
 	w := &Work{Stage: plan.Stages[id.Stage]}
 	input := func(i uint32) error {

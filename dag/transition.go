@@ -10,6 +10,7 @@ import (
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/internal/machine"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -105,20 +106,24 @@ func (t *transition) finalize(state wattlev1.JobState, err *wattlev1.JobError) {
 }
 
 // current returns the record of a task if generation and attempt are the recorded ones and it is unfinished: this is the fence.
+func current(r machine.Reader, job *storev1.JobRecord, plan *storev1.Plan, id TaskID, generation, attempt uint32) (*storev1.TaskRecord, *fault.Error) {
+	if final(job.State) {
+		return nil, errFinal(id.Job)
+	}
+	if int(id.Stage) >= len(plan.Stages) || id.Index >= plan.Stages[id.Stage].Tasks {
+		return nil, errUnknownTask(id)
+	}
+	st := readStage(r, id.Job, id.Stage)
+	t := readTask(r, id.Job, id.Stage, id.Index, st.Term)
+	if st.Term == 0 || t.Generation != generation || t.Attempt != attempt ||
+		t.State == wattlev1.TaskState_TASK_STATE_COMPLETED || t.State == wattlev1.TaskState_TASK_STATE_DISCARDED {
+		return nil, fault.New(fault.Precondition, "stale_attempt", "generation %d, attempt %d of task %d is not the current one", generation, attempt, id.Index)
+	}
+	return t, nil
+}
+
 func (t *transition) current(stage, task, generation, attempt uint32) (*storev1.TaskRecord, *fault.Error) {
-	if err := t.running(); err != nil {
-		return nil, err
-	}
-	if int(stage) >= len(t.plan.Stages) || task >= t.plan.Stages[stage].Tasks {
-		return nil, fault.New(fault.NotFound, "unknown_task", "job %s has no task %d in stage %d", t.id, task, stage)
-	}
-	st := t.stage(stage)
-	r := readTask(t.tx, t.id, stage, task, st.Term)
-	if st.Term == 0 || r.Generation != generation || r.Attempt != attempt ||
-		r.State == wattlev1.TaskState_TASK_STATE_COMPLETED || r.State == wattlev1.TaskState_TASK_STATE_DISCARDED {
-		return nil, fault.New(fault.Precondition, "stale_attempt", "generation %d, attempt %d of task %d is not the current one", generation, attempt, task)
-	}
-	return r, nil
+	return current(t.tx, t.job, t.plan, TaskID{t.id, stage, task}, generation, attempt)
 }
 
 // start records that the next attempt of a task begins, and how the one before it ended: unknown.
@@ -260,7 +265,7 @@ func (t *transition) lose(c *storev1.Lose) *fault.Error {
 		return err
 	}
 	if int(c.Stage) >= len(t.plan.Stages) || c.Task >= t.plan.Stages[c.Stage].Tasks {
-		return fault.New(fault.NotFound, "unknown_task", "job %s has no task %d in stage %d", t.id, c.Task, c.Stage)
+		return errUnknownTask(TaskID{t.id, c.Stage, c.Task})
 	}
 	r := readTask(t.tx, t.id, c.Stage, c.Task, 0)
 	if r.State != wattlev1.TaskState_TASK_STATE_COMPLETED || r.Generation != c.Generation {

@@ -51,7 +51,7 @@ func (x *Executor) Run(_ context.Context, a *Attempt) Outcome {
 	t := &task{Executor: x, a: a, ctx: a.ctx}
 	defer a.cancel(nil)
 	out, err := t.run()
-	if cause := context.Cause(a.ctx); errors.Is(cause, errJobOver) {
+	if errors.Is(context.Cause(a.ctx), errJobOver) || errors.Is(err, errOvertaken) {
 		return Outcome{}
 	}
 	f := &storev1.Finish{
@@ -73,6 +73,9 @@ func (x *Executor) Run(_ context.Context, a *Attempt) Outcome {
 	}
 	return Outcome{Finish: f}
 }
+
+// errOvertaken says that an attempt is none any more, found out before it began.
+var errOvertaken = errors.New("another attempt took over, or the job is over")
 
 // lostInput says that the output of another task could not be read.
 type lostInput struct {
@@ -124,9 +127,13 @@ type task struct {
 
 func (t *task) run() (out *storev1.Output, err error) {
 	err = t.Shards.Read(t.ctx, Slot(t.a.Task.Job), machine.Jobs, func(r machine.Reader) (err error) {
-		t.work, err = dag.ReadWork(r, t.a.Task)
+		t.work, err = dag.ReadWork(r, t.a.Pick)
 		return err
 	})
+	switch fault.Reason(err) {
+	case "stale_attempt", "job_final", "unknown_job":
+		return nil, errOvertaken
+	}
 	if err != nil {
 		return nil, err
 	}

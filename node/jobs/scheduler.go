@@ -53,21 +53,20 @@ type Outcome struct {
 // errJobOver is why an attempt's context ends when its job does.
 var errJobOver = errors.New("the job is over")
 
-// Scheduler decides what this node runs next. It is a shard.Sink and a worker.Source.
+// Scheduler hands out what this node runs next, as its Dispatcher decides, and records how it ended. It is a shard.Sink and a
+// worker.Source.
 type Scheduler struct {
 	shards Shards
 	now    func() time.Time
 
-	mu        sync.Mutex
-	more      *sync.Cond // something may have become ready
-	queue     *dag.Queue
-	terms     map[shard.ID]uint64 // the shards this node leads
-	running   map[dag.TaskID]*Attempt
-	deadlines map[dag.JobID]time.Time
-	watchers  map[dag.JobID]map[chan struct{}]bool
-	timer     chan struct{} // the next wake-up may have changed
-	finishing sync.WaitGroup
-	stats     Stats
+	mu         sync.Mutex
+	more       *sync.Cond // something may have become ready
+	dispatcher *dag.Dispatcher
+	running    map[dag.TaskID]*Attempt
+	watchers   map[dag.JobID]map[chan struct{}]bool
+	timer      chan struct{} // the next wake-up may have changed
+	finishing  sync.WaitGroup
+	stats      Stats
 }
 
 // Stats count since the start.
@@ -79,9 +78,9 @@ type Stats struct {
 // each other.
 func NewScheduler(now func() time.Time) *Scheduler {
 	s := &Scheduler{
-		now: now, queue: dag.NewQueue(), terms: map[shard.ID]uint64{}, running: map[dag.TaskID]*Attempt{},
-		deadlines: map[dag.JobID]time.Time{}, watchers: map[dag.JobID]map[chan struct{}]bool{}, timer: make(chan struct{}, 1),
+		now: now, running: map[dag.TaskID]*Attempt{}, watchers: map[dag.JobID]map[chan struct{}]bool{}, timer: make(chan struct{}, 1),
 	}
+	s.dispatcher = dag.NewDispatcher(func(id dag.JobID) uint32 { return uint32(s.shards.Table().Of(Slot(id))) })
 	s.more = sync.NewCond(&s.mu)
 	return s
 }
@@ -92,15 +91,12 @@ func (s *Scheduler) SetShards(sh Shards) { s.shards = sh }
 // Slot returns where a job's state lies.
 func Slot(id dag.JobID) machine.Slot { return shard.SlotOf(string(id)) }
 
-func (s *Scheduler) shardOf(id dag.JobID) shard.ID { return s.shards.Table().Of(Slot(id)) }
-
 // Lead implements shard.Sink: what runs here already is adopted, everything else comes from the state.
 func (s *Scheduler) Lead(id shard.ID, term uint64, effects []machine.Effect) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.terms[id] = term
-	s.queue.Reset(func(j dag.JobID) bool { return s.shardOf(j) == id })
-	s.take(effects, true)
+	s.dispatcher.Lead(uint32(id), term, effects)
+	s.poke()
 }
 
 // Applied implements shard.Sink.
@@ -110,18 +106,6 @@ func (s *Scheduler) Applied(_ shard.ID, term uint64, effects []machine.Effect) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.take(effects, term != 0)
-}
-
-// Yield implements shard.Sink. What runs goes on: its finish counts if the next leader adopts it.
-func (s *Scheduler) Yield(id shard.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.terms, id)
-	s.queue.Reset(func(j dag.JobID) bool { return s.shardOf(j) == id })
-}
-
-func (s *Scheduler) take(effects []machine.Effect, leading bool) {
 	for _, e := range effects {
 		if c, ok := e.(dag.Changed); ok {
 			for w := range s.watchers[c.Job] {
@@ -130,29 +114,26 @@ func (s *Scheduler) take(effects []machine.Effect, leading bool) {
 				default:
 				}
 			}
-			continue
 		}
-		if !leading {
-			continue
-		}
-		switch e := e.(type) {
-		case dag.Run:
-			s.queue.Add(e)
-		case dag.Hold:
-			s.queue.Hold(e)
-		case dag.Deadline:
-			s.deadlines[e.Job] = e.At
-		case dag.Stop:
-			s.queue.Forget(e.Job)
-			delete(s.deadlines, e.Job)
-			for id, a := range s.running {
-				if id.Job == e.Job {
-					a.cancel(errJobOver)
-				}
+	}
+	if term == 0 {
+		return
+	}
+	for _, job := range s.dispatcher.Applied(effects) {
+		for task, a := range s.running {
+			if task.Job == job {
+				a.cancel(errJobOver)
 			}
 		}
 	}
 	s.poke()
+}
+
+// Yield implements shard.Sink. What runs goes on: its finish counts if the next leader adopts it.
+func (s *Scheduler) Yield(id shard.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dispatcher.Yield(uint32(id))
 }
 
 // poke wakes those who wait for work and the timer. The caller holds mu.
@@ -202,14 +183,13 @@ func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
 	}
 }
 
-// undo gives back an attempt whose start was refused. Its task may wait for its inputs or for its job to be resumed, and is
-// told of again then, at the same attempt.
+// undo gives back an attempt that did not start.
 func (s *Scheduler) undo(a *Attempt) {
 	a.cancel(nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.running, a.Task)
-	s.queue.Undo(a.Pick)
+	s.dispatcher.Refused(a.Pick)
 	s.poke()
 }
 
@@ -221,12 +201,12 @@ func (s *Scheduler) pick(ctx context.Context) (*Attempt, bool, error) {
 		if ctx.Err() != nil {
 			return nil, false, ctx.Err()
 		}
-		if p, ok := s.queue.Next(s.now()); ok {
+		if p, record, ok := s.dispatcher.Next(s.now()); ok {
 			a := &Attempt{Pick: p}
 			a.ctx, a.cancel = context.WithCancelCause(ctx)
 			s.running[p.Task] = a
 			s.stats.Started++
-			return a, p.Term != s.terms[s.shardOf(p.Task.Job)], nil
+			return a, record, nil
 		}
 		s.more.Wait()
 	}
@@ -235,16 +215,14 @@ func (s *Scheduler) pick(ctx context.Context) (*Attempt, bool, error) {
 // record makes the start of an attempt that may repeat one durable, and tells whether it may run.
 func (s *Scheduler) record(ctx context.Context, a *Attempt) bool {
 	// A start whose outcome nobody waited for would look like one that was lost with its node.
-	res, err := s.propose(context.WithoutCancel(ctx), a.Task.Job, &storev1.JobCommand{Change: &storev1.JobCommand_Start{Start: &storev1.Start{
-		Stage: a.Task.Stage, Task: a.Task.Index, Generation: a.Generation, Attempt: a.Attempt, Alone: a.Alone,
-	}}})
+	res, err := s.propose(context.WithoutCancel(ctx), a.Task.Job, a.Start())
 	if err != nil || res.GetAttempt() == 0 {
-		return false // the task is over or waits again; if the shard lost its leader, the next one knows what to do
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a.Attempt = res.Attempt
-	s.queue.Started(a.Pick, res.Attempt)
+	s.dispatcher.Started(a.Pick, res.Attempt)
 	s.stats.Restarted++
 	return true
 }
@@ -254,7 +232,7 @@ func (s *Scheduler) drop(a *Attempt) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.running, a.Task)
-	s.queue.Done(a.Task)
+	s.dispatcher.Done(a.Task)
 	s.poke()
 }
 
@@ -319,18 +297,10 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	for {
 		s.mu.Lock()
 		now := s.now()
+		expired := s.dispatcher.Due(now)
 		next := now.Add(time.Hour)
-		if at, ok := s.queue.Wake(); ok && at.Before(next) {
+		if at, ok := s.dispatcher.Wake(); ok && at.Before(next) {
 			next = at
-		}
-		var expired []dag.JobID
-		for id, at := range s.deadlines {
-			if !at.After(now) {
-				expired = append(expired, id)
-				delete(s.deadlines, id)
-			} else if at.Before(next) {
-				next = at
-			}
 		}
 		s.more.Broadcast()
 		s.mu.Unlock()
@@ -357,14 +327,14 @@ func (s *Scheduler) Run(ctx context.Context) error {
 func (s *Scheduler) Running(id dag.JobID, stage uint32) uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.queue.Running(id, stage)
+	return s.dispatcher.Running(id, stage)
 }
 
 // Load returns how many attempts run and how many shards this node leads.
 func (s *Scheduler) Load() (running, leading int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.running), len(s.terms)
+	return s.dispatcher.Load()
 }
 
 // Stats returns the counts so far.
