@@ -3,6 +3,9 @@ package sim
 import (
 	"fmt"
 
+	"github.com/anishathalye/porcupine"
+
+	"github.com/wattlehq/wattle/dag"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/shard"
@@ -10,13 +13,17 @@ import (
 
 // auditor knows what clients were told, and compares.
 type auditor struct {
-	w       *world
-	clients []*client
+	w *world
+	// clients tell whether they wait for something.
+	clients []func() bool
 	// leaders are who led a shard in a term.
 	leaders map[[2]uint64]shard.NodeID
 	// hashes are those of shards at entries.
 	hashes map[[2]uint64]uint64
 	lists  map[machine.Slot]*ledger
+	jobs   map[dag.JobID]*job
+	// aliases is the history of all requests about the alias.
+	aliases []porcupine.Operation
 }
 
 // ledger is what is known of a list.
@@ -30,7 +37,7 @@ type ledger struct {
 }
 
 func newAuditor(w *world) *auditor {
-	return &auditor{w: w, leaders: map[[2]uint64]shard.NodeID{}, hashes: map[[2]uint64]uint64{}, lists: map[machine.Slot]*ledger{}}
+	return &auditor{w: w, leaders: map[[2]uint64]shard.NodeID{}, hashes: map[[2]uint64]uint64{}, lists: map[machine.Slot]*ledger{}, jobs: map[dag.JobID]*job{}}
 }
 
 func (a *auditor) ledger(s machine.Slot) *ledger {

@@ -9,50 +9,53 @@ import (
 	"github.com/wattlehq/wattle/shard"
 )
 
-// client adds numbers to a list and reads it, one request at a time. It asks one node after another until it is answered.
+// client makes requests, one at a time.
 type client struct {
-	w    *world
-	id   int
-	slot machine.Slot
-	sent uint64
+	w  *world
+	id int
 	// idle tells that it has its answer and wants nothing more.
 	idle bool
 	// turn tells answers to what it asks now from late ones.
 	turn int
 }
 
-func (w *world) clients() {
-	for i := range 3 + w.rng.IntN(4) {
-		c := &client{w: w, id: i, slot: machine.Slot(w.rng.IntN(3) * machine.Slots / 3)}
-		w.audit.clients = append(w.audit.clients, c)
-		w.after(w.between(0, time.Second), "client", c.next)
-	}
-}
+func (c *client) waits() bool { return !c.idle }
 
-// next begins another request.
-func (c *client) next() {
-	if c.w.now >= c.w.cfg.Faults {
-		c.idle = true
-		return
+// clients are of some of the kinds there are, some of each.
+func (w *world) clients() {
+	id := 0
+	begin := func(n int, make func(c client) (next func(), waits func() bool)) {
+		for range n {
+			id++
+			next, waits := make(client{w: w, id: id})
+			w.audit.clients = append(w.audit.clients, waits)
+			w.after(w.between(0, time.Second), "client", next)
+		}
 	}
-	if c.w.chance(3) {
-		c.read(c.w.audit.known(c.slot))
-		return
-	}
-	c.sent++
-	c.add(uint64(c.id+1)<<32 | c.sent)
+	begin(1+w.rng.IntN(4), func(c client) (func(), func() bool) {
+		l := &lister{client: c, slot: machine.Slot(w.rng.IntN(3) * machine.Slots / 3)}
+		return l.next, l.waits
+	})
+	begin(w.rng.IntN(3), func(c client) (func(), func() bool) {
+		p := &pusher{client: c, numbers: map[uint64]string{}}
+		return p.next, p.waits
+	})
+	begin(w.rng.IntN(4), func(c client) (func(), func() bool) {
+		s := &submitter{client: c}
+		return s.next, s.waits
+	})
 }
 
 // pause is how long a client thinks, or waits before it asks again.
 func (c *client) pause() time.Duration { return c.w.between(time.Millisecond, 200*time.Millisecond) }
 
-// ask sends a request to some node, again and again until one answers. Answers that come late are of no use to it.
-func (c *client) ask(what string, request func(n *node, done func(error))) {
+// ask sends a request to some node, again and again until one answers; then comes next. Answers that come late are of no use.
+func (c *client) ask(what string, next func(), request func(n *node, done func(error))) {
 	c.turn++
 	turn := c.turn
 	again := func() {
 		if c.turn == turn {
-			c.ask(what, request)
+			c.ask(what, next, request)
 		}
 	}
 	n := c.w.pick()
@@ -66,21 +69,40 @@ func (c *client) ask(what string, request func(n *node, done func(error))) {
 			if c.turn != turn {
 				return
 			}
+			c.turn++
 			if err != nil {
-				c.turn++
 				turn = c.turn
 				c.w.after(c.pause(), fmt.Sprintf("%s: %v", what, err), again)
 				return
 			}
-			c.turn++
-			c.w.after(c.pause(), what+" done", c.next)
+			c.w.after(c.pause(), what+" done", next)
 		})
 	})
 	n.wake()
 }
 
-func (c *client) add(v uint64) {
-	c.ask(fmt.Sprintf("client %d adds %x", c.id, v), func(n *node, done func(error)) {
+// lister is a client that adds numbers to a list and reads it.
+type lister struct {
+	client
+	slot machine.Slot
+	sent uint64
+}
+
+func (c *lister) next() {
+	if c.w.now >= c.w.cfg.Faults {
+		c.idle = true
+		return
+	}
+	if c.w.chance(3) {
+		c.read(c.w.audit.known(c.slot))
+		return
+	}
+	c.sent++
+	c.add(uint64(c.id+1)<<32 | c.sent)
+}
+
+func (c *lister) add(v uint64) {
+	c.ask(fmt.Sprintf("client %d adds %x", c.id, v), c.next, func(n *node, done func(error)) {
 		c.w.audit.asked(c.slot, v)
 		n.drive.Propose(shard.Proposal{Slot: c.slot, Machine: listsID, Body: binary.BigEndian.AppendUint64(nil, v)}, func(r machine.Result, err error) {
 			if err == nil {
@@ -92,8 +114,8 @@ func (c *client) add(v uint64) {
 }
 
 // read reads a list that was known to be so long when it began to.
-func (c *client) read(least uint64) {
-	c.ask(fmt.Sprintf("client %d reads", c.id), func(n *node, done func(error)) {
+func (c *lister) read(least uint64) {
+	c.ask(fmt.Sprintf("client %d reads", c.id), c.next, func(n *node, done func(error)) {
 		var got []uint64
 		n.drive.Read(c.slot, listsID, func(r machine.Reader) error {
 			got = list(r)

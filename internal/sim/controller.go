@@ -146,9 +146,9 @@ func (w *world) redundant() bool {
 func (w *world) settled() bool { return w.unsettled() == "" }
 
 func (w *world) unsettled() string {
-	for _, c := range w.audit.clients {
-		if !c.idle {
-			return fmt.Sprintf("client %d waits", c.id)
+	for i, waits := range w.audit.clients {
+		if waits() {
+			return fmt.Sprintf("client %d waits", i+1)
 		}
 	}
 	for id := range shard.ID(w.table.Shards) {

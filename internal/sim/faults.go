@@ -32,7 +32,7 @@ var kinds = []struct {
 			return
 		}
 		n.paused = true
-		n.plan("resume", w.between(0, 5*time.Second), func() { n.paused = false; n.wake() })
+		n.plan("resume", w.between(0, 5*time.Second), n.resume)
 	}},
 	{"partition", 3 * time.Second, func(w *world) {
 		alone := w.pick().machine
@@ -126,10 +126,7 @@ func (w *world) heal() {
 	w.net.lose, w.net.double, w.net.delay = 0, 0, 0
 	for _, n := range w.alive() {
 		n.slowDisk, n.full, n.blinking, n.crashAt = false, false, false, 0
-		if n.paused {
-			n.paused = false
-			n.wake()
-		}
+		n.resume()
 		n.start()
 	}
 }

@@ -3,15 +3,17 @@ package sim
 import (
 	"encoding/binary"
 
+	"github.com/wattlehq/wattle/dag"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/registry"
 )
 
 // lists is a machine whose every mistake shows: each slot has a list of numbers, to which a command adds one, once.
 const listsID machine.ID = 200
 
-var machines = map[machine.ID]machine.Machine{listsID: lists{}}
+var machines = map[machine.ID]machine.Machine{listsID: lists{}, machine.Jobs: dag.Machine{}, machine.Registry: registry.Machine{}}
 
 type lists struct{}
 

@@ -22,6 +22,7 @@ type node struct {
 	machine  int
 	disk     disk
 	engine   *shard.Engine
+	worker   *worker
 	drive    *shard.Manual
 	skew     time.Duration
 	starts   int // counts them, so that what was planned for a process that ended does not happen to the next
@@ -104,6 +105,12 @@ func (n *node) found(founders []shard.NodeID) {
 	n.disk.crash(1, n.w.rng)
 }
 
+// epoch is when every run begins.
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// clock is the time as the node takes it.
+func (n *node) clock() time.Time { return epoch.Add(n.w.now + n.skew) }
+
 func (n *node) up() bool { return n.engine != nil && !n.paused }
 
 // start starts the process.
@@ -121,7 +128,7 @@ func (n *node) start() {
 		}
 		e, err := shard.New(shard.Config{
 			Store: s, Table: n.w.table, Node: n.id, Machines: machines, Sink: sink{n}, Run: n.w.rng.Uint64(),
-			Now:         func() time.Time { return time.Unix(0, int64(n.w.now+n.skew)) },
+			Now:         n.clock,
 			Tick:        tick,
 			TrimEntries: 20,
 			ChunkBytes:  256,
@@ -130,11 +137,20 @@ func (n *node) start() {
 		if err != nil {
 			panic(&machine.Broken{Err: err})
 		}
-		n.engine, n.drive = e, e.Manual()
+		n.engine, n.drive, n.worker = e, e.Manual(), newWorker(n)
 		n.drive.Begin()
 	})
 	n.plan("tick", n.w.between(0, tick), n.tick)
 	n.wake()
+}
+
+// resume ends a pause.
+func (n *node) resume() {
+	if n.engine != nil && n.paused {
+		n.paused = false
+		n.wake()
+		n.worker.poke()
+	}
 }
 
 // plan has something happen to this process, if it is still the same then.
@@ -281,10 +297,48 @@ func (n *node) fault(memory.Op) error {
 	return nil
 }
 
-// sink is a shard.Sink.
+// sink tells the auditor and the worker. Effects are hints: some get lost, and with the next leader they come again.
 type sink struct{ n *node }
 
-func (s sink) Lead(id shard.ID, term uint64, _ []machine.Effect) { s.n.w.audit.lead(s.n, id, term) }
-func (sink) Applied(shard.ID, uint64, []machine.Effect)          {}
-func (sink) Installed(shard.ID)                                  {}
-func (sink) Yield(shard.ID)                                      {}
+func (s sink) Lead(id shard.ID, term uint64, effects []machine.Effect) {
+	s.n.w.audit.lead(s.n, id, term)
+	s.n.worker.d.Lead(uint32(id), term, s.heard(id, effects))
+	s.n.worker.poke()
+}
+
+func (s sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {
+	if term != 0 {
+		s.n.worker.applied(s.heard(id, effects))
+	}
+}
+
+func (sink) Installed(shard.ID) {}
+
+func (s sink) Yield(id shard.ID) { s.n.worker.d.Yield(uint32(id)) }
+
+// heard are the effects that do not get lost.
+func (s sink) heard(id shard.ID, effects []machine.Effect) []machine.Effect {
+	w := s.n.w
+	if w.calm || len(effects) == 0 || !w.chance(40) {
+		return effects
+	}
+	w.count("effects dropped")
+	s.n.plan("is told to hand over", w.between(0, 2*time.Second), func() { s.n.handOver(id) })
+	return nil
+}
+
+// handOver sees to it that a shard gets another leader, or this one again.
+func (n *node) handOver(id shard.ID) {
+	s, ok := n.w.replica(n, id)
+	if !ok || !s.Leading {
+		return
+	}
+	all := s.Members.Replicas()
+	n.engine.TransferLeader(id, all[n.w.rng.IntN(len(all))])
+	n.wake()
+	n.plan("is asked whether it handed over", time.Second, func() {
+		if now, ok := n.w.replica(n, id); ok && now.Leading && now.Term == s.Term {
+			n.handOver(id)
+		}
+	})
+}

@@ -3,6 +3,8 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,12 @@ var (
 	off   = flag.String("off", "", "kinds of faults that do not happen, with commas between them: to find out which ones a seed needs")
 	one   = flag.Uint64("seed", 0, "run this seed and tell what happens")
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	debug.SetGCPercent(400) // a run leaves much behind and keeps little
+	os.Exit(m.Run())
+}
 
 // TestSeeds runs clusters in which everything goes wrong.
 func TestSeeds(t *testing.T) {

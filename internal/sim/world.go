@@ -145,17 +145,23 @@ func (w *world) live() {
 		w.find("not settled: %s", w.unsettled())
 	}
 	w.audit.finish()
+	w.audit.checkJobs()
+	w.audit.checkAliases()
 }
 
 // until lets things happen up to a time, or until done.
 func (w *world) until(end time.Duration, done func() bool) bool {
+	looked := w.now
 	for len(w.events) > 0 && w.events[0].at <= end {
 		e := heap.Pop(&w.events).(event)
 		w.now = e.at
 		w.note(e.what)
 		e.do()
-		if done() {
-			return true
+		// Not after each event: looking at everything is dear.
+		if w.now-looked >= tick {
+			if looked = w.now; done() {
+				return true
+			}
 		}
 	}
 	w.now = max(w.now, end)
