@@ -66,18 +66,19 @@ func (d *Dispatcher) forget(shard uint32) {
 	}
 }
 
-// Next hands out the attempt that is to start now, if there is one, and tells whether its start has to be recorded first, since
-// it may have been started before. Then comes Started or Refused; in the end Done in any case but Refused.
-func (d *Dispatcher) Next(now time.Time) (p Pick, record, ok bool) {
+// Next hands out the attempt that is to start now, if there is one. One that may have been started before comes with the
+// command that has to be recorded first; then Started or Refused says how that went. In the end comes Done, in any case but
+// Refused.
+func (d *Dispatcher) Next(now time.Time) (p Pick, start *storev1.JobCommand, ok bool) {
 	p, ok = d.queue.Next(now)
-	return p, ok && p.Term != d.terms[d.shardOf(p.Task.Job)], ok
-}
-
-// Start is the command that records the start of an attempt handed out.
-func (p Pick) Start() *storev1.JobCommand {
-	return &storev1.JobCommand{Job: string(p.Task.Job), Change: &storev1.JobCommand_Start{Start: &storev1.Start{
-		Stage: p.Task.Stage, Task: p.Task.Index, Generation: p.Generation, Attempt: p.Attempt, Alone: p.Alone,
-	}}}
+	term := d.terms[d.shardOf(p.Task.Job)]
+	if !ok || p.Term == term {
+		return p, nil, ok
+	}
+	d.queue.Starting(p)
+	return p, &storev1.JobCommand{Job: string(p.Task.Job), Change: &storev1.JobCommand_Start{Start: &storev1.Start{
+		Stage: p.Task.Stage, Task: p.Task.Index, Generation: p.Generation, Attempt: p.Attempt, Alone: p.Alone, Term: term,
+	}}}, true
 }
 
 // Started says that the start of an attempt is recorded, and as which attempt.
@@ -102,8 +103,8 @@ func (d *Dispatcher) Due(now time.Time) (expired []JobID) {
 }
 
 // Wake returns when Next or Due will have something that they do not have now, however little else happens.
-func (d *Dispatcher) Wake() (at time.Time, ok bool) {
-	at, ok = d.queue.Wake()
+func (d *Dispatcher) Wake(now time.Time) (at time.Time, ok bool) {
+	at, ok = d.queue.Wake(now)
 	for _, t := range d.deadlines {
 		if !ok || t.Before(at) {
 			at, ok = t, true

@@ -46,6 +46,8 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	d.MaybeScanArgs(t, "task", &task)
 	d.MaybeScanArgs(t, "gen", &generation)
 	d.MaybeScanArgs(t, "attempt", &attempt)
+	var leader uint64
+	d.MaybeScanArgs(t, "leader", &leader)
 	switch d.Cmd {
 	case "submit":
 		c.Change = &storev1.JobCommand_Submit{Submit: &storev1.Submit{Plan: parsePlan(t, d)}}
@@ -66,7 +68,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		c.Change = &storev1.JobCommand_Finish{Finish: f}
 	case "start":
-		c.Change = &storev1.JobCommand_Start{Start: &storev1.Start{Stage: stage, Task: task, Generation: generation, Attempt: attempt, Alone: d.HasArg("alone")}}
+		c.Change = &storev1.JobCommand_Start{Start: &storev1.Start{Stage: stage, Task: task, Generation: generation, Attempt: attempt, Alone: d.HasArg("alone"), Term: leader}}
 	case "lose":
 		c.Change = &storev1.JobCommand_Lose{Lose: &storev1.Lose{Stage: stage, Task: task, Generation: generation}}
 	case "cancel":

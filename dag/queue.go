@@ -18,7 +18,8 @@ type Queue struct {
 	alone   []Run
 	delayed delayed
 	running map[TaskID]Pick
-	behind  map[TaskID]Run // newer attempts of tasks that still run in an older one
+	held    map[TaskID]bool // of those, the ones that wait for their start to be recorded
+	behind  map[TaskID]Run  // newer attempts of tasks that still run in an older one
 	solo    bool           // what runs, runs alone
 }
 
@@ -76,7 +77,7 @@ func (b bitset) clear(i uint32) {
 
 // NewQueue returns an empty queue.
 func NewQueue() *Queue {
-	return &Queue{jobs: map[JobID]*jobQueue{}, running: map[TaskID]Pick{}, behind: map[TaskID]Run{}}
+	return &Queue{jobs: map[JobID]*jobQueue{}, running: map[TaskID]Pick{}, held: map[TaskID]bool{}, behind: map[TaskID]Run{}}
 }
 
 // Add queues what a Run effect allows.
@@ -161,11 +162,7 @@ func (q *Queue) enter(j *jobQueue) {
 
 // Next hands out the attempt that is to start now, if there is one.
 func (q *Queue) Next(now time.Time) (Pick, bool) {
-	for len(q.delayed) > 0 && !q.delayed[0].NotBefore.After(now) {
-		r := heap.Pop(&q.delayed).(Run)
-		r.NotBefore = time.Time{}
-		q.add(r)
-	}
+	q.due(now)
 	if q.solo {
 		return Pick{}, false
 	}
@@ -191,6 +188,15 @@ func (q *Queue) Next(now time.Time) (Pick, bool) {
 		}
 	}
 	return Pick{}, false
+}
+
+// due queues the retries whose time has come.
+func (q *Queue) due(now time.Time) {
+	for len(q.delayed) > 0 && !q.delayed[0].NotBefore.After(now) {
+		r := heap.Pop(&q.delayed).(Run)
+		r.NotBefore = time.Time{}
+		q.add(r)
+	}
 }
 
 // from hands out something of a job, unless its bounds are reached: then a Done lets it in again.
@@ -243,9 +249,13 @@ func (q *Queue) hand(j *jobQueue, r Run, index uint32) (Pick, bool) {
 	return p, true
 }
 
+// Starting says that an attempt handed out waits for its start to be recorded: it is not one yet.
+func (q *Queue) Starting(p Pick) { q.held[p.Task] = true }
+
 // Started says that an attempt handed out got a new number when its start was recorded.
 func (q *Queue) Started(p Pick, attempt uint32) {
 	if r, ok := q.running[p.Task]; ok {
+		delete(q.held, p.Task)
 		r.Attempt = attempt
 		q.running[p.Task] = r
 		if j := q.jobs[p.Task.Job]; j != nil {
@@ -271,6 +281,7 @@ func (q *Queue) Done(id TaskID) {
 		return
 	}
 	delete(q.running, id)
+	delete(q.held, id)
 	if p.Alone {
 		q.solo = false
 	}
@@ -289,8 +300,9 @@ func (q *Queue) Done(id TaskID) {
 	}
 }
 
-// Wake returns when the next delayed task is due.
-func (q *Queue) Wake() (time.Time, bool) {
+// Wake returns when the next delayed task will be due that is not yet.
+func (q *Queue) Wake(now time.Time) (time.Time, bool) {
+	q.due(now)
 	if len(q.delayed) == 0 {
 		return time.Time{}, false
 	}
@@ -319,7 +331,7 @@ func (q *Queue) Forget(id JobID) {
 }
 
 // Reset forgets the jobs that match, as if it had never heard of them, and remembers of them only what runs: those
-// attempts are adopted.
+// attempts are adopted. One that waits for its start to be recorded is none yet: told of again, its task waits for how that ends.
 func (q *Queue) Reset(match func(JobID) bool) {
 	q.dropWaiting(func(r Run) bool { return match(r.Task.Job) })
 	for id, j := range q.jobs {
@@ -335,7 +347,9 @@ func (q *Queue) Reset(match func(JobID) bool) {
 			j.running++
 			s := j.stage(id.Stage)
 			s.running++
-			s.note(id.Index, mark{p.Generation, p.Attempt})
+			if !q.held[id] {
+				s.note(id.Index, mark{p.Generation, p.Attempt})
+			}
 		}
 	}
 }

@@ -319,7 +319,7 @@ func TestQueueUndo(t *testing.T) {
 func TestQueueWake(t *testing.T) {
 	t.Parallel()
 	q := NewQueue()
-	if at, ok := q.Wake(); ok {
+	if at, ok := q.Wake(epoch); ok {
 		t.Errorf("wake at %v for nothing", at)
 	}
 	for _, s := range []int{7, 3, 5} {
@@ -327,7 +327,7 @@ func TestQueueWake(t *testing.T) {
 	}
 	for _, s := range []int{3, 5, 7} {
 		due := epoch.Add(time.Duration(s) * time.Second)
-		if at, ok := q.Wake(); !ok || !at.Equal(due) {
+		if at, ok := q.Wake(due.Add(-1)); !ok || !at.Equal(due) {
 			t.Errorf("wake at %v, want %v", at, due)
 		}
 		if p, ok := q.Next(due.Add(-1)); ok {
@@ -336,5 +336,35 @@ func TestQueueWake(t *testing.T) {
 		if p, ok := q.Next(due); !ok || p.Task.Index != uint32(s) {
 			t.Errorf("%v, %v, want task %d", p, ok, s)
 		}
+	}
+}
+
+// A shard that this node lost and leads again tells of tasks anew. What runs of them is adopted; what only waits for its start to be
+// recorded is not, because that start is void by now.
+func TestQueueResetWhileStarting(t *testing.T) {
+	t.Parallel()
+	q, id := NewQueue(), TaskID{"a", 0, 0}
+	run := Run{Task: id, Count: 1, Attempt: 1}
+	all := func(JobID) bool { return true }
+	q.Add(run)
+	p, _ := q.Next(epoch)
+	q.Starting(p)
+	q.Reset(all)
+	q.Add(run)
+	if p, ok := q.Next(epoch); ok {
+		t.Fatalf("%v beside the one that waits", p)
+	}
+	q.Undo(p)
+	p, ok := q.Next(epoch)
+	if !ok || p.Attempt != 1 {
+		t.Fatalf("%v, %v: the task is forgotten", p, ok)
+	}
+	q.Starting(p)
+	q.Started(p, 2)
+	q.Reset(all)
+	q.Add(Run{Task: id, Count: 1, Attempt: 2})
+	q.Done(id)
+	if p, ok := q.Next(epoch); ok {
+		t.Fatalf("%v, which has run", p)
 	}
 }

@@ -135,6 +135,9 @@ func (t *transition) start(c *storev1.Start) *fault.Error {
 	if t.job.State != wattlev1.JobState_JOB_STATE_RUNNING || t.stage(c.Stage).State != wattlev1.StageState_STAGE_STATE_RUNNING {
 		return fault.New(fault.Precondition, "not_now", "the task waits")
 	}
+	if c.Term != 0 && c.Term != t.cmd.Term {
+		return fault.New(fault.Precondition, "stale_leader", "the leader of term %d is none any more", c.Term)
+	}
 	if _, recorded := t.tx.Get(taskKey(t.id, c.Stage, c.Task)); recorded && r.State != wattlev1.TaskState_TASK_STATE_RETRYABLE {
 		r.Lost++
 		if r.Alone {

@@ -75,6 +75,14 @@ func (n *node) at(what string, at *node, do func(at *node, done func(error)), do
 	})
 }
 
+type proposer func(what string, p shard.Proposal, done func(machine.Result, error))
+
+// proposeHere proposes if the node leads.
+func (n *node) proposeHere(_ string, p shard.Proposal, done func(machine.Result, error)) {
+	n.guard(func() { n.drive.Propose(p, done) })
+	n.wake()
+}
+
 // propose proposes for a node.
 func (n *node) propose(what string, p shard.Proposal, done func(machine.Result, error)) {
 	var res machine.Result

@@ -63,18 +63,18 @@ func (k *worker) look() {
 	}
 	now := k.n.clock()
 	for k.free > 0 {
-		p, record, ok := k.d.Next(now)
+		p, start, ok := k.d.Next(now)
 		if !ok {
 			break
 		}
 		k.free--
 		a := &attempt{Pick: p}
 		k.running[p.Task] = a
-		if !record {
+		if start == nil {
 			k.run(a)
 			continue
 		}
-		k.command(p.Start(), func(r *storev1.JobResult, err error) {
+		k.command(k.n.proposeHere, start, func(r *storev1.JobResult, err error) {
 			if err != nil || r.GetAttempt() == 0 {
 				delete(k.running, a.Task)
 				k.d.Refused(a.Pick)
@@ -90,18 +90,18 @@ func (k *worker) look() {
 		})
 	}
 	for _, id := range k.d.Due(now) {
-		k.command(&storev1.JobCommand{Job: string(id), Change: &storev1.JobCommand_Expire{Expire: &storev1.Expire{}}}, func(*storev1.JobResult, error) {})
+		k.command(k.n.propose, &storev1.JobCommand{Job: string(id), Change: &storev1.JobCommand_Expire{Expire: &storev1.Expire{}}}, func(*storev1.JobResult, error) {})
 	}
-	if at, ok := k.d.Wake(); ok {
+	if at, ok := k.d.Wake(now); ok {
 		k.n.plan("is woken", max(at.Sub(now), time.Millisecond), k.poke)
 	}
 }
 
 // command puts a command of a job into its shard's log.
-func (k *worker) command(c *storev1.JobCommand, done func(*storev1.JobResult, error)) {
+func (k *worker) command(propose proposer, c *storev1.JobCommand, done func(*storev1.JobResult, error)) {
 	body, err := proto.Marshal(c)
 	k.n.w.must(err)
-	k.n.propose(fmt.Sprintf("%T of %s", c.Change, c.Job), shard.Proposal{Slot: slotOf(dag.JobID(c.Job)), Machine: machine.Jobs, Body: body}, func(res machine.Result, err error) {
+	propose(fmt.Sprintf("%T of %s", c.Change, c.Job), shard.Proposal{Slot: slotOf(dag.JobID(c.Job)), Machine: machine.Jobs, Body: body}, func(res machine.Result, err error) {
 		if err == nil && res.Err != nil {
 			err = res.Err
 		}
@@ -165,7 +165,7 @@ func (k *worker) end(a *attempt, work *dag.Work, err error) {
 	case len(work.Inputs) > 0 && !w.calm && w.chance(15):
 		in := work.Inputs[w.rng.IntN(len(work.Inputs))]
 		w.count("output lost")
-		k.command(&storev1.JobCommand{Job: string(a.Task.Job), Change: &storev1.JobCommand_Lose{Lose: &storev1.Lose{
+		k.command(k.n.propose, &storev1.JobCommand{Job: string(a.Task.Job), Change: &storev1.JobCommand_Lose{Lose: &storev1.Lose{
 			Stage: work.Stage.From, Task: in.Task, Generation: in.Generation,
 		}}}, func(*storev1.JobResult, error) {
 			f.Outcome = released
@@ -194,7 +194,7 @@ func (k *worker) outcome(a *attempt, work *dag.Work, f *storev1.Finish) {
 
 func (k *worker) finish(a *attempt, f *storev1.Finish) {
 	told := k.n.w.audit.finishing(a.Pick, f)
-	k.command(&storev1.JobCommand{Job: string(a.Task.Job), Change: &storev1.JobCommand_Finish{Finish: f}}, func(_ *storev1.JobResult, err error) {
+	k.command(k.n.propose, &storev1.JobCommand{Job: string(a.Task.Job), Change: &storev1.JobCommand_Finish{Finish: f}}, func(_ *storev1.JobResult, err error) {
 		if err == nil {
 			told()
 		} else if fault.Reason(err) == "stale_attempt" {

@@ -21,6 +21,8 @@ import (
 // Shards is what the scheduler needs of the shard engine.
 type Shards interface {
 	Propose(ctx context.Context, p shard.Proposal) (machine.Result, error)
+	// ProposeHere is Propose if this node leads, and fails at once otherwise.
+	ProposeHere(ctx context.Context, p shard.Proposal) (machine.Result, error)
 	Read(ctx context.Context, slot machine.Slot, id machine.ID, fn func(machine.Reader) error) error
 	ReadShard(ctx context.Context, id shard.ID, m machine.ID, fn func(machine.Slot, machine.Reader) error) error
 	Table() *shard.Table
@@ -172,11 +174,11 @@ func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
 		s.more.Broadcast()
 	})()
 	for {
-		a, record, err := s.pick(ctx)
+		a, start, err := s.pick(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if !record || s.record(ctx, a) {
+		if start == nil || s.record(ctx, a, start) {
 			return a, nil
 		}
 		s.undo(a)
@@ -193,29 +195,30 @@ func (s *Scheduler) undo(a *Attempt) {
 	s.poke()
 }
 
-// pick waits for an attempt and tells whether its start has to be recorded.
-func (s *Scheduler) pick(ctx context.Context) (*Attempt, bool, error) {
+// pick waits for an attempt, and for the command that records its start if there has to be one.
+func (s *Scheduler) pick(ctx context.Context) (*Attempt, *storev1.JobCommand, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
 		if ctx.Err() != nil {
-			return nil, false, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
-		if p, record, ok := s.dispatcher.Next(s.now()); ok {
+		if p, start, ok := s.dispatcher.Next(s.now()); ok {
 			a := &Attempt{Pick: p}
 			a.ctx, a.cancel = context.WithCancelCause(ctx)
 			s.running[p.Task] = a
 			s.stats.Started++
-			return a, record, nil
+			return a, start, nil
 		}
 		s.more.Wait()
 	}
 }
 
 // record makes the start of an attempt that may repeat one durable, and tells whether it may run.
-func (s *Scheduler) record(ctx context.Context, a *Attempt) bool {
+func (s *Scheduler) record(ctx context.Context, a *Attempt, start *storev1.JobCommand) bool {
 	// A start whose outcome nobody waited for would look like one that was lost with its node.
-	res, err := s.propose(context.WithoutCancel(ctx), a.Task.Job, a.Start())
+	// Only the leader that hands it out may start it, so nobody else is asked.
+	res, err := s.put(context.WithoutCancel(ctx), s.shards.ProposeHere, a.Task.Job, start)
 	if err != nil || res.GetAttempt() == 0 {
 		return false
 	}
@@ -273,12 +276,18 @@ func (s *Scheduler) Done(a *Attempt, o Outcome) {
 
 // propose puts a command of a job into its shard's log.
 func (s *Scheduler) propose(ctx context.Context, id dag.JobID, c *storev1.JobCommand) (*storev1.JobResult, error) {
+	return s.put(ctx, s.shards.Propose, id, c)
+}
+
+func (s *Scheduler) put(
+	ctx context.Context, propose func(context.Context, shard.Proposal) (machine.Result, error), id dag.JobID, c *storev1.JobCommand,
+) (*storev1.JobResult, error) {
 	c.Job = string(id)
 	body, err := proto.Marshal(c)
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.shards.Propose(ctx, shard.Proposal{Slot: Slot(id), Machine: machine.Jobs, Body: body, Admit: c.GetSubmit() != nil})
+	res, err := propose(ctx, shard.Proposal{Slot: Slot(id), Machine: machine.Jobs, Body: body, Admit: c.GetSubmit() != nil})
 	if err != nil {
 		return nil, err
 	}
@@ -299,7 +308,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 		now := s.now()
 		expired := s.dispatcher.Due(now)
 		next := now.Add(time.Hour)
-		if at, ok := s.dispatcher.Wake(); ok && at.Before(next) {
+		if at, ok := s.dispatcher.Wake(now); ok && at.Before(next) {
 			next = at
 		}
 		s.more.Broadcast()

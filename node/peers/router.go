@@ -84,6 +84,11 @@ func (r *Router) Propose(ctx context.Context, p shard.Proposal) (res machine.Res
 	return res, err
 }
 
+// ProposeHere is shard.Engine.Propose: for what only the leader itself may say.
+func (r *Router) ProposeHere(ctx context.Context, p shard.Proposal) (machine.Result, error) {
+	return r.Engine.Propose(ctx, p)
+}
+
 func (r *Router) send(ctx context.Context, to shard.NodeID, p shard.Proposal) (machine.Result, error) {
 	c, err := r.Peers.Of(to)
 	if err != nil {

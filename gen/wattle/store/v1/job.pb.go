@@ -952,7 +952,10 @@ type Start struct {
 	// The attempt it replaces.
 	Attempt uint32 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// It will run with nothing beside it.
-	Alone         bool `protobuf:"varint,5,opt,name=alone,proto3" json:"alone,omitempty"`
+	Alone bool `protobuf:"varint,5,opt,name=alone,proto3" json:"alone,omitempty"`
+	// The term of the leader that is about to run it: what it grants in another's term is void. Zero, of releases that knew one
+	// node only, is any.
+	Term          uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1020,6 +1023,13 @@ func (x *Start) GetAlone() bool {
 		return x.Alone
 	}
 	return false
+}
+
+func (x *Start) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
 }
 
 type Finish struct {
@@ -2049,7 +2059,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	" \x01(\v2\x17.wattle.store.v1.DeleteH\x00R\x06deleteB\b\n" +
 	"\x06change\"3\n" +
 	"\x06Submit\x12)\n" +
-	"\x04plan\x18\x01 \x01(\v2\x15.wattle.store.v1.PlanR\x04plan\"\x81\x01\n" +
+	"\x04plan\x18\x01 \x01(\v2\x15.wattle.store.v1.PlanR\x04plan\"\x95\x01\n" +
 	"\x05Start\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
@@ -2057,7 +2067,8 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"generation\x18\x03 \x01(\rR\n" +
 	"generation\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
-	"\x05alone\x18\x05 \x01(\bR\x05alone\"\xc8\x02\n" +
+	"\x05alone\x18\x05 \x01(\bR\x05alone\x12\x12\n" +
+	"\x04term\x18\x06 \x01(\x04R\x04term\"\xc8\x02\n" +
 	"\x06Finish\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
