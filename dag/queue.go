@@ -20,7 +20,7 @@ type Queue struct {
 	running map[TaskID]Pick
 	held    map[TaskID]bool // of those, the ones that wait for their start to be recorded
 	behind  map[TaskID]Run  // newer attempts of tasks that still run in an older one
-	solo    bool           // what runs, runs alone
+	solo    bool            // what runs, runs alone
 }
 
 // Pick is one attempt handed out.

@@ -263,17 +263,18 @@ func (g *group) propose() {
 		g.mu.Unlock()
 
 		data, err := proto.Marshal(batch)
-		if err == nil {
-			err = g.node.Propose(data)
-		}
-		if err != nil {
+		must(err)
+		if g.node.Propose(data) != nil {
+			// Raft takes nothing while it hands over. If that comes to nothing, the leader goes on in the same term, and those who
+			// wait must not think that it is none: they wait for how it ends.
 			g.mu.Lock()
 			for i := range taken {
 				delete(g.waiting, first+uint64(i))
 			}
 			g.inflight--
+			g.queue = append(taken, g.queue...)
 			g.mu.Unlock()
-			reply(taken, g.errNoLeader())
+			return
 		}
 	}
 }

@@ -24,23 +24,25 @@ func (c *client) waits() bool { return !c.idle }
 // clients are of some of the kinds there are, some of each.
 func (w *world) clients() {
 	id := 0
-	begin := func(n int, make func(c client) (next func(), waits func() bool)) {
+	begin := func(kind string, n int, make func(c client) (next func(), waits func() bool)) {
 		for range n {
-			id++
+			if id++; w.cfg.Off[kind] {
+				continue
+			}
 			next, waits := make(client{w: w, id: id})
 			w.audit.clients = append(w.audit.clients, waits)
 			w.after(w.between(0, time.Second), "client", next)
 		}
 	}
-	begin(1+w.rng.IntN(4), func(c client) (func(), func() bool) {
+	begin("lists", 1+w.rng.IntN(4), func(c client) (func(), func() bool) {
 		l := &lister{client: c, slot: machine.Slot(w.rng.IntN(3) * machine.Slots / 3)}
 		return l.next, l.waits
 	})
-	begin(w.rng.IntN(3), func(c client) (func(), func() bool) {
+	begin("aliases", w.rng.IntN(3), func(c client) (func(), func() bool) {
 		p := &pusher{client: c, numbers: map[uint64]string{}}
 		return p.next, p.waits
 	})
-	begin(w.rng.IntN(4), func(c client) (func(), func() bool) {
+	begin("jobs", w.rng.IntN(4), func(c client) (func(), func() bool) {
 		s := &submitter{client: c}
 		return s.next, s.waits
 	})

@@ -82,7 +82,7 @@ func (w *world) place(n *node, s shard.Status) {
 		if len(gone) > 0 && !s.Members.Voter(gone[0]) {
 			change("remove", shard.Change{Remove: gone[0]})
 		}
-	case len(voters) < w.want || !w.calm && w.chance(6):
+	case len(voters) < w.want || !w.calm && !w.cfg.Off["move"] && w.chance(6):
 		for _, other := range w.alive() {
 			if s.Members.At(other.id) == 0 && other.up() {
 				change("add", shard.Change{Add: other.id})

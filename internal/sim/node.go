@@ -89,7 +89,9 @@ func (w *world) found(machines int) {
 // machine puts a node with an empty disk on a machine.
 func (w *world) machine(i int) *node {
 	n := &node{w: w, id: shard.NodeID(fmt.Sprintf("n%d", len(w.nodes)+1)), machine: i}
-	n.skew = w.between(-10*time.Second, 10*time.Second)
+	if n.skew = w.between(-10*time.Second, 10*time.Second); w.cfg.Off["skew"] {
+		n.skew = 0
+	}
 	if n.disk = (&memoryDisk{d: memory.Disk{Fault: n.fault}}); w.cfg.newDisk != nil {
 		n.disk = w.cfg.newDisk()
 	}
@@ -319,7 +321,7 @@ func (s sink) Yield(id shard.ID) { s.n.worker.d.Yield(uint32(id)) }
 // heard are the effects that do not get lost.
 func (s sink) heard(id shard.ID, effects []machine.Effect) []machine.Effect {
 	w := s.n.w
-	if w.calm || len(effects) == 0 || !w.chance(40) {
+	if w.calm || len(effects) == 0 || w.cfg.Off["effects"] || !w.chance(40) {
 		return effects
 	}
 	w.count("effects dropped")

@@ -3,8 +3,10 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ var (
 	start = flag.Uint64("start", 1, "the first seed")
 	first = flag.Bool("first", false, "end with the first seed that fails")
 	off   = flag.String("off", "", "kinds of faults that do not happen, with commas between them: to find out which ones a seed needs")
+	last  = flag.Duration("faults", DefaultFaults, "how long things go wrong")
 	one   = flag.Uint64("seed", 0, "run this seed and tell what happens")
 )
 
@@ -31,14 +34,17 @@ func TestSeeds(t *testing.T) {
 	if testing.Short() && n == 300 {
 		n = 30
 	}
-	cfg := Config{Off: map[string]bool{}}
+	cfg := Config{Off: map[string]bool{}, Faults: *last}
 	for kind := range strings.SplitSeq(*off, ",") {
-		cfg.Off[kind] = true
+		if cfg.Off[kind] = true; kind != "" && !slices.Contains(Kinds(), kind) {
+			t.Fatalf("-off %s: want some of %v", kind, Kinds())
+		}
 	}
 	if *one != 0 {
 		n, from = 1, *one
 		cfg.Log = func(s string) { fmt.Println(s) }
 	}
+	failed := 0
 	for i := range uint64(n) {
 		cfg.Seed = from + i
 		r := Run(cfg)
@@ -46,9 +52,15 @@ func TestSeeds(t *testing.T) {
 			total[k] += v
 		}
 		if r.Err != nil {
-			t.Errorf("%v\ngo test ./internal/sim -run TestSeeds -seed=%d", r.Err, cfg.Seed)
+			failed++
+			t.Errorf("%v\ngo test ./internal/sim -run TestSeeds -v -args -seed=%d -faults=%v -off=%s", r.Err, cfg.Seed, cfg.Faults, *off)
 			if *first {
 				return
+			}
+			if failed <= 3 && *one == 0 {
+				small := Shrink(cfg)
+				t.Errorf("shrunk: %v\ngo test ./internal/sim -run TestSeeds -v -args -seed=%d -faults=%v -off=%s",
+					Run(small).Err, small.Seed, small.Faults, strings.Join(slices.Sorted(maps.Keys(small.Off)), ","))
 			}
 		}
 	}

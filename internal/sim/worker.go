@@ -76,6 +76,7 @@ func (k *worker) look() {
 		}
 		k.command(k.n.proposeHere, start, func(r *storev1.JobResult, err error) {
 			if err != nil || r.GetAttempt() == 0 {
+				k.n.w.note(fmt.Sprintf("%s: start of %s refused: %v", k.n.id, p.Task, err))
 				delete(k.running, a.Task)
 				k.d.Refused(a.Pick)
 				k.free++
@@ -144,7 +145,7 @@ func (k *worker) end(a *attempt, work *dag.Work, err error) {
 		k.n.plan("runs on", 50*time.Millisecond, func() { k.end(a, work, err) })
 		return
 	}
-	if err == nil && !w.calm && w.chance(80) {
+	if err == nil && w.odd(80) {
 		w.count("killed by a task")
 		k.n.crash("killed by a task")
 		w.after(w.between(0, 3*time.Second), "restart", k.n.start)
@@ -162,7 +163,7 @@ func (k *worker) end(a *attempt, work *dag.Work, err error) {
 		return
 	case err != nil:
 		f.Outcome = released
-	case len(work.Inputs) > 0 && !w.calm && w.chance(15):
+	case len(work.Inputs) > 0 && w.odd(15):
 		in := work.Inputs[w.rng.IntN(len(work.Inputs))]
 		w.count("output lost")
 		k.command(k.n.propose, &storev1.JobCommand{Job: string(a.Task.Job), Change: &storev1.JobCommand_Lose{Lose: &storev1.Lose{
@@ -172,7 +173,7 @@ func (k *worker) end(a *attempt, work *dag.Work, err error) {
 			k.finish(a, f)
 		})
 		return
-	case !w.calm && w.chance(25):
+	case w.odd(25):
 		f.Outcome = released
 	default:
 		k.outcome(a, work, f)
@@ -202,3 +203,6 @@ func (k *worker) finish(a *attempt, f *storev1.Finish) {
 		}
 	})
 }
+
+// odd tells whether something happens to a task that does not to most.
+func (w *world) odd(n int) bool { return !w.calm && !w.cfg.Off["tasks"] && w.chance(n) }

@@ -18,11 +18,11 @@ import (
 // Config says what a run is like. The zero value of everything but the seed is filled in from the seed.
 type Config struct {
 	Seed uint64
-	// Faults is how long things go wrong for; then all is healed and has to settle.
+	// Faults is how long things go wrong for, DefaultFaults by default; then all is healed and has to settle.
 	Faults time.Duration
 	// newDisk makes the machines' disks, if they are not to be memory.
 	newDisk func() disk
-	// Off names kinds of faults that do not happen, to find out which one matters.
+	// Off names kinds of faults and load that do not happen, to find out which one matters: see Kinds.
 	Off map[string]bool
 	// Cut makes one machine lose power once, and nothing else go wrong.
 	Cut *Cut
@@ -37,6 +37,9 @@ type Cut struct {
 	// Mode says what is left of what was not synced: nothing, all of it, or some.
 	Mode int
 }
+
+// DefaultFaults is long enough for everything that can go wrong.
+const DefaultFaults = 20 * time.Second
 
 // Result is what became of a run.
 type Result struct {
@@ -102,7 +105,7 @@ func Run(cfg Config) (r Result) {
 		cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 1)), trace: xxhash.New(), stats: map[string]int{},
 	}
 	if w.cfg.Faults == 0 {
-		w.cfg.Faults = 20 * time.Second
+		w.cfg.Faults = DefaultFaults
 	}
 	defer func() {
 		for _, n := range w.nodes {
