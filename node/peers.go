@@ -332,9 +332,9 @@ func (n *Node) connect() error {
 	n.link = link.New(link.Config{
 		Cluster: n.identity.ClusterId, Self: self, Listener: n.frames, Addr: n.peerAddr, Receive: n.engine.Step,
 	})
-	n.router = &peers.Router{Engine: n.engine, Self: self, Peers: n.clients, Alive: n.others}
-	n.peerServer = &peers.Server{Self: self, Engine: n.engine, Blobs: n.blobs, Admission: n.admit, Node: n.self}
 	n.hands = &peers.Hands{Self: self, Engine: n.engine, Peers: n.clients}
+	n.router = &peers.Router{Hands: n.hands, Alive: n.others}
+	n.peerServer = &peers.Server{Self: self, Engine: n.engine, Blobs: n.blobs, Admission: n.admit, Node: n.self}
 	n.controller = controller.New(controller.Config{
 		Nodes: n.hands, Members: n.cluster.Members, Grace: n.cfg.Grace, Acts: n.leadsFirst,
 	})

@@ -29,24 +29,26 @@ var layers = map[string]int{
 
 // sideways are the imports within a layer that are wanted.
 var sideways = map[string][]string{
-	"node/services": {"node/jobs", "node/rpc", "node/grants"}, // publishing and calling, as the API wants it
-	"node/jobs":     {"node/grants"},
-	"node/peers":    {"client"}, // the API is what a new node knows of a cluster
-	"store/blob":    {"store"},
-	"store/memory":  {"store"},
-	"shard/link":    {"shard"},
-	"dag/shuffle":   {"store"},
+	"node/services":   {"node/jobs", "node/rpc", "node/grants"}, // publishing and calling, as the API wants it
+	"node/jobs":       {"node/grants"},
+	"node/peers":      {"client"}, // the API is what a new node knows of a cluster
+	"store/blob":      {"store"},
+	"store/memory":    {"store"},
+	"shard/link":      {"shard"},
+	"shard/directory": {"shard"},
+	"dag/shuffle":     {"store"},
 }
 
 // only says what some packages may import at most, beside the standard library and each other.
 var only = map[string][]string{
-	"client":       {"gen", "connectrpc.com", "google.golang.org/protobuf"},
-	"sdk-guest/go": {"sdk-guest/go"},
-	"plugins":      {"plugins", "sdk-guest/go"},
-	"dag":          {"dag", "gen", "internal", "store", "google.golang.org/protobuf", "sigs.k8s.io/yaml", "github.com/samber/lo"},
-	"registry":     {"registry", "gen", "internal", "google.golang.org/protobuf", "github.com/samber/lo"},
-	"secret":       {"secret", "gen", "internal", "google.golang.org/protobuf"},
-	"worker":       {"worker", "internal"},
+	"client":          {"gen", "connectrpc.com", "google.golang.org/protobuf"},
+	"sdk-guest/go":    {"sdk-guest/go"},
+	"plugins":         {"plugins", "sdk-guest/go"},
+	"dag":             {"dag", "gen", "internal", "store", "google.golang.org/protobuf", "sigs.k8s.io/yaml", "github.com/samber/lo"},
+	"registry":        {"registry", "gen", "internal", "google.golang.org/protobuf", "github.com/samber/lo"},
+	"secret":          {"secret", "gen", "internal", "google.golang.org/protobuf"},
+	"worker":          {"worker", "internal"},
+	"node/controller": {"cluster", "internal", "shard"}, // without a network, so that a simulator can have it
 }
 
 // sole names who may import what the house keeps in one place.

@@ -14,19 +14,18 @@ import (
 
 	"github.com/wattlehq/wattle/cluster"
 	"github.com/wattlehq/wattle/internal/fault"
-
-	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/shard/directory"
 	"github.com/wattlehq/wattle/shard/placement"
 )
 
 // DefaultReplicas is how many a shard has where there are nodes enough.
 const DefaultReplicas = 3
 
-// Nodes carries out what is decided, on any node.
+// Nodes answers for any node, and carries out what is decided there.
 type Nodes interface {
-	Replicas(ctx context.Context, node shard.NodeID) (*peerv1.GetReplicasResponse, error)
-	Change(ctx context.Context, node shard.NodeID, id shard.ID, steps []*peerv1.MemberStep) error
+	Ask(ctx context.Context, nodes []shard.NodeID) []directory.Report
+	Change(ctx context.Context, node shard.NodeID, id shard.ID, changes []shard.Change) error
 	Transfer(ctx context.Context, node shard.NodeID, id shard.ID, to uint64) error
 	Retire(ctx context.Context, node shard.NodeID, id shard.ID, replica uint64) error
 }
@@ -49,7 +48,7 @@ type Config struct {
 // Controller is a node's.
 type Controller struct {
 	cfg      Config
-	observer observer
+	observer Observer
 }
 
 // New makes a Controller and starts nothing.
@@ -63,11 +62,11 @@ func New(cfg Config) *Controller {
 	if cfg.Interval == 0 {
 		cfg.Interval = time.Second
 	}
-	return &Controller{cfg: cfg, observer: observer{grace: cfg.Grace, missing: map[shard.NodeID]time.Time{}}}
+	return &Controller{cfg: cfg, observer: Observer{Grace: cfg.Grace}}
 }
 
-// How long one question may take, and one change.
-const askTimeout, changeTimeout = 2 * time.Second, 5 * time.Second
+// changeTimeout is how long one change may take.
+const changeTimeout = 5 * time.Second
 
 // soon is the time between two looks while something is under way.
 const soon = 100 * time.Millisecond
@@ -93,69 +92,44 @@ func (c *Controller) Run(ctx context.Context) error {
 // round looks once and carries out what comes of it. It tells whether anything is under way.
 func (c *Controller) round(ctx context.Context) bool {
 	members := c.cfg.Members()
-	p := c.observer.look(time.Now(), members, c.ask(ctx, members), c.cfg.Want)
-	moves := placement.Next(p.view, placement.Limits{Incoming: 8})
+	p := c.observer.Look(time.Now(), members, c.ask(ctx, members), c.cfg.Want)
+	moves := placement.Next(p.View, placement.Limits{Incoming: 8})
 	var wg sync.WaitGroup
-	act := func(what string, f func(context.Context) error) {
+	for _, s := range p.Steps(moves) {
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 			defer cancel()
-			switch err := f(ctx); {
+			switch err := c.carryOut(ctx, s); {
 			case err == nil:
-				slog.Debug("placement", "move", what)
+				slog.Debug("placement", "step", s)
 			case fault.Reason(err) != "bad_change" && fault.Reason(err) != "no_leader" && ctx.Err() == nil:
-				slog.Warn("placement", "move", what, "error", err)
+				slog.Warn("placement", "step", s, "error", err)
 			}
-		})
-	}
-	for _, s := range p.strays {
-		act("retire", func(ctx context.Context) error { return c.cfg.Nodes.Retire(ctx, s.node, s.shard, s.replica) })
-	}
-	for _, m := range moves {
-		id := shard.ID(m.Shard)
-		act(m.String(), func(ctx context.Context) error {
-			if m.Kind == placement.TransferLeader {
-				return c.cfg.Nodes.Transfer(ctx, p.leaders[id], id, uint64(m.Replica))
-			}
-			return c.cfg.Nodes.Change(ctx, p.leaders[id], id, steps(m))
 		})
 	}
 	wg.Wait()
-	return len(moves) > 0 || slices.ContainsFunc(p.view.Shards, func(s placement.Shard) bool {
+	return len(moves) > 0 || slices.ContainsFunc(p.View.Shards, func(s placement.Shard) bool {
 		return s.Changing || slices.ContainsFunc(s.Replicas, func(r placement.Replica) bool { return !r.Voter })
 	})
 }
 
-// ask asks all nodes that seem to be there what they hold.
-func (c *Controller) ask(ctx context.Context, members []cluster.Member) []report {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	reports := make([]report, len(members))
-	var wg sync.WaitGroup
-	for i, m := range members {
-		reports[i].node = shard.NodeID(m.ID)
-		if m.Status == cluster.Left || m.Status == cluster.Failed {
-			continue
-		}
-		wg.Go(func() {
-			if r, err := c.cfg.Nodes.Replicas(ctx, reports[i].node); err == nil {
-				reports[i].replicas = r
-			}
-		})
+func (c *Controller) carryOut(ctx context.Context, s Step) error {
+	switch {
+	case s.Retire != 0:
+		return c.cfg.Nodes.Retire(ctx, s.Node, s.Shard, s.Retire)
+	case s.Transfer != 0:
+		return c.cfg.Nodes.Transfer(ctx, s.Node, s.Shard, s.Transfer)
 	}
-	wg.Wait()
-	return reports
+	return c.cfg.Nodes.Change(ctx, s.Node, s.Shard, s.Changes)
 }
 
-func steps(m placement.Move) (all []*peerv1.MemberStep) {
-	if m.Kind == placement.AddLearner {
-		return []*peerv1.MemberStep{{Step: &peerv1.MemberStep_Add{Add: string(m.Node)}}}
+// ask asks all nodes that seem to be there what they hold.
+func (c *Controller) ask(ctx context.Context, members []cluster.Member) []directory.Report {
+	var nodes []shard.NodeID
+	for _, m := range members {
+		if m.Status != cluster.Left && m.Status != cluster.Failed {
+			nodes = append(nodes, shard.NodeID(m.ID))
+		}
 	}
-	for _, r := range m.Promote {
-		all = append(all, &peerv1.MemberStep{Step: &peerv1.MemberStep_Promote{Promote: uint64(r)}})
-	}
-	for _, r := range m.Remove {
-		all = append(all, &peerv1.MemberStep{Step: &peerv1.MemberStep_Remove{Remove: uint64(r)}})
-	}
-	return all
+	return c.cfg.Nodes.Ask(ctx, nodes)
 }

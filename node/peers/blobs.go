@@ -100,7 +100,7 @@ const copies = 2
 // lost can be fetched from this node when it is back, or made again.
 func (b *Blobs) Spread(ctx context.Context, d digest.Digest) {
 	others := b.Others()
-	each(ctx, others[:min(copies, len(others))], spreadTimeout, func(ctx context.Context, n shard.NodeID) {
+	each(ctx, others[:min(copies, len(others))], spreadTimeout, func(ctx context.Context, _ int, n shard.NodeID) {
 		if err := b.give(ctx, n, d); err != nil && ctx.Err() == nil {
 			slog.Warn("blob not copied", "blob", d, "node", n, "error", err)
 		}

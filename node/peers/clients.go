@@ -93,12 +93,12 @@ func (c *Clients) Of(id shard.NodeID) (peerv1connect.PeerServiceClient, error) {
 }
 
 // each asks nodes at once, and returns when all have answered or failed.
-func each(ctx context.Context, nodes []shard.NodeID, timeout time.Duration, ask func(context.Context, shard.NodeID)) {
+func each(ctx context.Context, nodes []shard.NodeID, timeout time.Duration, ask func(context.Context, int, shard.NodeID)) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, n := range nodes {
-		wg.Go(func() { ask(ctx, n) })
+	for i, n := range nodes {
+		wg.Go(func() { ask(ctx, i, n) })
 	}
 	wg.Wait()
 }

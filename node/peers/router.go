@@ -13,6 +13,7 @@ import (
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/shard/directory"
 )
 
 // patience is how long a request waits for a shard to have a leader again: two elections and more.
@@ -21,20 +22,12 @@ const patience = 15 * time.Second
 // Router takes commands for any shard: what is led elsewhere goes there. While a shard has no leader it waits, for as long as
 // that takes usually. It may be used concurrently.
 type Router struct {
-	Engine *shard.Engine
-	Self   shard.NodeID
-	Peers  *Clients
-	// Alive returns the nodes that can be asked.
+	*Hands
+	// Alive returns the other nodes that can be asked.
 	Alive func() []shard.NodeID
 
 	mu      sync.Mutex
-	leaders map[shard.ID]lead
-}
-
-// lead is who led a shard when somebody was asked.
-type lead struct {
-	node shard.NodeID
-	term uint64
+	leaders directory.Leaders // as they were when somebody was asked
 }
 
 // Table returns the routing table.
@@ -129,37 +122,18 @@ func (r *Router) find(ctx context.Context, id shard.ID) shard.NodeID {
 	l, ok := r.leaders[id]
 	r.mu.Unlock()
 	if ok {
-		return l.node
+		return l.Node
 	}
-	each(ctx, r.Alive(), time.Second, func(ctx context.Context, n shard.NodeID) {
-		c, err := r.Peers.Of(n)
-		if err != nil {
-			return
-		}
-		res, err := c.GetReplicas(ctx, connect.NewRequest(&peerv1.GetReplicasRequest{}))
-		if err != nil {
-			return
-		}
-		for _, s := range res.Msg.Replicas {
-			if s.Leading {
-				r.note(shard.ID(s.Shard), lead{n, s.Term})
-			}
-		}
-	})
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.leaders[id].node
-}
-
-func (r *Router) note(id shard.ID, l lead) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	reports := r.Ask(ctx, r.Alive())
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.leaders == nil {
-		r.leaders = map[shard.ID]lead{}
+		r.leaders = directory.Leaders{}
 	}
-	if l.term >= r.leaders[id].term {
-		r.leaders[id] = l
-	}
+	r.leaders.Hear(reports)
+	return r.leaders[id].Node
 }
 
 func (r *Router) forget(id shard.ID) {

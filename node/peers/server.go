@@ -40,7 +40,7 @@ type Server struct {
 
 // Handler returns the path and the handler of the service.
 func (s *Server) Handler() (string, http.Handler) {
-	path, h := peerv1connect.NewPeerServiceHandler(&handler{s}, connect.WithReadMaxBytes(shard.MaxCommand+blobPart+64<<10))
+	path, h := peerv1connect.NewPeerServiceHandler(&handler{local{s.Engine}, s}, connect.WithReadMaxBytes(shard.MaxCommand+blobPart+64<<10))
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if to := r.Header.Get(forNode); to != "" && to != string(s.Self) {
 			http.Error(w, "another node is here now", http.StatusMisdirectedRequest)
@@ -50,7 +50,10 @@ func (s *Server) Handler() (string, http.Handler) {
 	})
 }
 
-type handler struct{ s *Server }
+type handler struct {
+	local
+	s *Server
+}
 
 var _ peerv1connect.PeerServiceHandler = (*handler)(nil)
 
@@ -64,52 +67,6 @@ func (h *handler) Join(context.Context, *connect.Request[peerv1.JoinRequest]) (*
 
 func (h *handler) GetNode(context.Context, *connect.Request[peerv1.GetNodeRequest]) (*connect.Response[peerv1.GetNodeResponse], error) {
 	return connect.NewResponse(&peerv1.GetNodeResponse{Node: h.s.Node()}), nil
-}
-
-// Replicas puts the status of an engine's replicas into words for other nodes.
-func Replicas(all []shard.Status) *peerv1.GetReplicasResponse {
-	r := &peerv1.GetReplicasResponse{}
-	for _, s := range all {
-		p := &peerv1.ReplicaStatus{
-			Shard: uint32(s.ID), Replica: s.Replica, Term: s.Term, Leading: s.Leading, Leader: s.Leader, Applied: s.Applied, Last: s.Last,
-			Next: s.Members.Next(), Changing: s.Members.Joint(),
-		}
-		for _, id := range s.Members.Replicas() {
-			m := &peerv1.MemberStatus{Replica: id, Node: string(s.Members.Node(id)), Voter: s.Members.Voter(id)}
-			for _, f := range s.Followers {
-				if f.Replica == id {
-					m.Match, m.Active, m.Receives = f.Match, f.Active, f.Receives
-				}
-			}
-			if id == s.Replica {
-				m.Match, m.Active = s.Last, true
-			}
-			p.Members = append(p.Members, m)
-		}
-		r.Replicas = append(r.Replicas, p)
-	}
-	return r
-}
-
-func (h *handler) GetReplicas(context.Context, *connect.Request[peerv1.GetReplicasRequest]) (*connect.Response[peerv1.GetReplicasResponse], error) {
-	return connect.NewResponse(Replicas(h.s.Engine.Status())), nil
-}
-
-func (h *handler) ChangeMembers(ctx context.Context, req *connect.Request[peerv1.ChangeMembersRequest]) (*connect.Response[peerv1.ChangeMembersResponse], error) {
-	if err := h.s.Engine.Change(ctx, shard.ID(req.Msg.Shard), changes(req.Msg.Steps)...); err != nil {
-		return nil, toWire(err)
-	}
-	return connect.NewResponse(&peerv1.ChangeMembersResponse{}), nil
-}
-
-func (h *handler) TransferLeader(_ context.Context, req *connect.Request[peerv1.TransferLeaderRequest]) (*connect.Response[peerv1.TransferLeaderResponse], error) {
-	h.s.Engine.TransferLeader(shard.ID(req.Msg.Shard), req.Msg.Replica)
-	return connect.NewResponse(&peerv1.TransferLeaderResponse{}), nil
-}
-
-func (h *handler) RetireReplica(_ context.Context, req *connect.Request[peerv1.RetireReplicaRequest]) (*connect.Response[peerv1.RetireReplicaResponse], error) {
-	h.s.Engine.Retire(shard.ID(req.Msg.Shard), req.Msg.Replica)
-	return connect.NewResponse(&peerv1.RetireReplicaResponse{}), nil
 }
 
 func (h *handler) Propose(ctx context.Context, req *connect.Request[peerv1.ProposeRequest]) (*connect.Response[peerv1.ProposeResponse], error) {

@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/wattlehq/wattle/cluster"
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/shard/directory"
 	"github.com/wattlehq/wattle/shard/placement"
 )
 
@@ -29,17 +31,19 @@ func voter(node string) *peerv1.MemberStatus {
 	return &peerv1.MemberStatus{Node: node, Voter: true, Active: true, Match: 1000}
 }
 
-func newObserver() *observer {
-	return &observer{grace: time.Minute, missing: map[shard.NodeID]time.Time{}}
+func said(node shard.NodeID, answer *peerv1.GetReplicasResponse) directory.Report {
+	return directory.Report{Node: node, Answer: answer}
 }
 
-func healthOf(t *testing.T, p picture, id string) placement.Node {
+func newObserver() *Observer { return &Observer{Grace: time.Minute} }
+
+func healthOf(t *testing.T, p Picture, id string) placement.Node {
 	t.Helper()
-	i := slices.IndexFunc(p.view.Nodes, func(n placement.Node) bool { return string(n.ID) == id })
+	i := slices.IndexFunc(p.View.Nodes, func(n placement.Node) bool { return string(n.ID) == id })
 	if i < 0 {
-		t.Fatalf("%s is not in the view: %v", id, p.view.Nodes)
+		t.Fatalf("%s is not in the view: %v", id, p.View.Nodes)
 	}
-	return p.view.Nodes[i]
+	return p.View.Nodes[i]
 }
 
 // A node that gossip says has failed, or does not know at all, is silent for the grace time and gone after that; one that
@@ -49,10 +53,10 @@ func TestHealth(t *testing.T) {
 	o := newObserver()
 	begin := time.Unix(1000, 0)
 	members := []cluster.Member{member("a", cluster.Alive), member("b", cluster.Failed), member("d", cluster.Left), member("e", cluster.Leaving), member("f", cluster.Alive)}
-	reports := []report{
-		{"a", led(1, 1, voter("a"), voter("b"), voter("c"))}, {"b", nil}, {"d", nil}, {"e", &peerv1.GetReplicasResponse{}}, {"f", nil},
+	reports := []directory.Report{
+		said("a", led(1, 1, voter("a"), voter("b"), voter("c"))), said("b", nil), said("d", nil), said("e", &peerv1.GetReplicasResponse{}), said("f", nil),
 	}
-	p := o.look(begin, members, reports, 3)
+	p := o.Look(begin, members, reports, 3)
 	for id, want := range map[string]placement.Node{
 		"a": {ID: "a", Zone: "z"}, "b": {ID: "b", Zone: "z", Health: placement.Silent}, "c": {ID: "c", Health: placement.Silent},
 		"d": {ID: "d", Zone: "z", Health: placement.Gone, Draining: true}, "e": {ID: "e", Zone: "z", Draining: true},
@@ -62,25 +66,25 @@ func TestHealth(t *testing.T) {
 			t.Errorf("at first: %+v, want %+v", got, want)
 		}
 	}
-	p = o.look(begin.Add(59*time.Second), members, reports, 3)
+	p = o.Look(begin.Add(59*time.Second), members, reports, 3)
 	if b, c := healthOf(t, p, "b"), healthOf(t, p, "c"); b.Health != placement.Silent || c.Health != placement.Silent {
 		t.Errorf("within the grace time: %+v, %+v", b, c)
 	}
-	p = o.look(begin.Add(61*time.Second), members, reports, 3)
+	p = o.Look(begin.Add(61*time.Second), members, reports, 3)
 	if b, c, f := healthOf(t, p, "b"), healthOf(t, p, "c"), healthOf(t, p, "f"); b.Health != placement.Gone || c.Health != placement.Gone || f.Health != placement.Silent {
 		t.Errorf("after the grace time: %+v, %+v, %+v", b, c, f)
 	}
 	// It is back for a moment: the time begins anew.
-	members[1].Status, reports[1].replicas = cluster.Alive, &peerv1.GetReplicasResponse{}
-	if b := healthOf(t, o.look(begin.Add(62*time.Second), members, reports, 3), "b"); b.Health != placement.Alive {
+	members[1].Status, reports[1].Answer = cluster.Alive, &peerv1.GetReplicasResponse{}
+	if b := healthOf(t, o.Look(begin.Add(62*time.Second), members, reports, 3), "b"); b.Health != placement.Alive {
 		t.Errorf("back: %+v", b)
 	}
-	members[1].Status, reports[1].replicas = cluster.Failed, nil
-	if b := healthOf(t, o.look(begin.Add(63*time.Second), members, reports, 3), "b"); b.Health != placement.Silent {
+	members[1].Status, reports[1].Answer = cluster.Failed, nil
+	if b := healthOf(t, o.Look(begin.Add(63*time.Second), members, reports, 3), "b"); b.Health != placement.Silent {
 		t.Errorf("silent again: %+v", b)
 	}
 	wiped := append(members, cluster.Member{ID: "b2", Peer: "at-b", Status: cluster.Alive})
-	if b := healthOf(t, o.look(begin.Add(64*time.Second), wiped, reports, 3), "b"); b.Health != placement.Gone || !b.Draining {
+	if b := healthOf(t, o.Look(begin.Add(64*time.Second), wiped, reports, 3), "b"); b.Health != placement.Gone || !b.Draining {
 		t.Errorf("another is at its place: %+v", b)
 	}
 }
@@ -97,18 +101,26 @@ func TestShards(t *testing.T) {
 	old := led(1, 6, voter("a"), voter("b"))
 	stays := &peerv1.GetReplicasResponse{Replicas: []*peerv1.ReplicaStatus{{Replica: 7}, {Shard: 1, Replica: 3}}}
 	comes := &peerv1.GetReplicasResponse{Replicas: []*peerv1.ReplicaStatus{{Replica: 8}}}
-	p := newObserver().look(time.Unix(0, 0), nil, []report{{"a", old}, {"b", now}, {"f", stays}, {"g", comes}}, 3)
-	if p.leaders[0] != "b" || len(p.view.Shards) != 1 || p.view.Shards[0].Leader != 2 {
-		t.Fatalf("led by %v: %+v", p.leaders, p.view.Shards)
+	p := newObserver().Look(time.Unix(0, 0), nil, []directory.Report{said("a", old), said("b", now), said("f", stays), said("g", comes)}, 3)
+	if p.Leaders[0].Node != "b" || len(p.View.Shards) != 1 || p.View.Shards[0].Leader != 2 {
+		t.Fatalf("led by %v: %+v", p.Leaders, p.View.Shards)
 	}
 	var caught []bool
-	for _, r := range p.view.Shards[0].Replicas {
+	for _, r := range p.View.Shards[0].Replicas {
 		caught = append(caught, r.CaughtUp)
 	}
 	if !slices.Equal(caught, []bool{true, true, true, false, false}) {
 		t.Errorf("caught up: %v", caught)
 	}
-	if !slices.Equal(p.strays, []stray{{"f", 0, 7}}) {
-		t.Errorf("strays: %v", p.strays)
+	if strays := p.Steps(nil); !reflect.DeepEqual(strays, []Step{{Node: "f", Retire: 7}}) {
+		t.Errorf("strays: %v", strays)
+	}
+	steps := p.Steps([]placement.Move{
+		{Kind: placement.AddLearner, Node: "h"}, {Kind: placement.TransferLeader, Replica: 1}, {Kind: placement.Swap, Promote: []placement.ReplicaID{3}, Remove: []placement.ReplicaID{1}},
+	})[1:]
+	if want := []Step{
+		{Node: "b", Changes: []shard.Change{{Add: "h"}}}, {Node: "b", Transfer: 1}, {Node: "b", Changes: []shard.Change{{Promote: 3}, {Remove: 1}}},
+	}; !reflect.DeepEqual(steps, want) {
+		t.Errorf("steps: %+v, want %+v", steps, want)
 	}
 }
