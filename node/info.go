@@ -65,6 +65,6 @@ func (i info) Cluster(ctx context.Context) *wattlev1.GetClusterStatusResponse {
 	r := &wattlev1.GetClusterStatusResponse{ClusterId: n.identity.ClusterId}
 	ids := append(n.others(), shard.NodeID(n.ID()))
 	r.Want = uint32(min(controller.DefaultReplicas, len(ids)))
-	r.Shards, r.Silent = peers.Shards(ctx, n.hands, ids, n.engine.Table().Shards)
+	r.Shards, r.Silent = peers.Shards(ctx, n.hands, ids, n.engine.Table().Shards, r.Want)
 	return r
 }

@@ -38,6 +38,7 @@ import (
 	"github.com/wattlehq/wattle/registry"
 	"github.com/wattlehq/wattle/secret"
 	"github.com/wattlehq/wattle/shard"
+	"github.com/wattlehq/wattle/shard/directory"
 	"github.com/wattlehq/wattle/shard/link"
 	"github.com/wattlehq/wattle/store"
 	"github.com/wattlehq/wattle/store/blob"
@@ -188,6 +189,7 @@ type Node struct {
 	link         *link.Network
 	hands        *peers.Hands
 	controller   *controller.Controller
+	watch        directory.Watch
 }
 
 // New opens the data directory and the port and makes every part. It starts nothing. Errors say what to do.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	"github.com/wattlehq/wattle/shard/directory"
 )
 
 func (a *app) node() *cobra.Command {
@@ -81,11 +82,22 @@ func (a *app) cluster() *cobra.Command {
 	return c
 }
 
+// lacking says since when a shard has lacked something.
+func lacking(s *wattlev1.Shard) string {
+	switch {
+	case s.LackingSince == nil:
+		return "-"
+	case s.SinceAtLeast:
+		return "since " + since(s.LackingSince.AsTime()) + " or longer"
+	}
+	return "since " + since(s.LackingSince.AsTime())
+}
+
 func printCluster(w io.Writer, c *wattlev1.GetClusterStatusResponse, all bool) {
 	led, whole := 0, 0
 	var shown []*wattlev1.Shard
 	for _, s := range c.Shards {
-		fine := s.Leader != "" && s.Live >= c.Want && s.Live == s.Voters
+		fine := !directory.Lacks(s.Leader != "", s.Live, s.Voters, c.Want)
 		if fine {
 			whole++
 		}
@@ -103,7 +115,7 @@ func printCluster(w io.Writer, c *wattlev1.GetClusterStatusResponse, all bool) {
 	if len(shown) == 0 {
 		return
 	}
-	table(w, "SHARD\tLEADER\tTERM\tVOTERS\tREPLICAS", func(row func(...any)) {
+	table(w, "SHARD\tLEADER\tTERM\tVOTERS\tLACKING\tREPLICAS", func(row func(...any)) {
 		for _, s := range shown {
 			var rs []string
 			for _, r := range s.Replicas {
@@ -118,7 +130,7 @@ func printCluster(w io.Writer, c *wattlev1.GetClusterStatusResponse, all bool) {
 				}
 				rs = append(rs, text)
 			}
-			row(s.Id, cmp.Or(s.Leader, "none"), s.Term, fmt.Sprintf("%d of %d there", s.Live, s.Voters), strings.Join(rs, ", "))
+			row(s.Id, cmp.Or(s.Leader, "none"), s.Term, fmt.Sprintf("%d of %d there", s.Live, s.Voters), lacking(s), strings.Join(rs, ", "))
 		}
 	})
 }

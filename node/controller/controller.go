@@ -37,6 +37,9 @@ type Config struct {
 	Members func() []cluster.Member
 	// Acts tells whether this node leads the first shard.
 	Acts func() bool
+	// Watch is shown what this node sees while it acts, of so many shards.
+	Watch  *directory.Watch
+	Shards uint32
 	// Want is how many replicas a shard should have; DefaultReplicas by default.
 	Want int
 	// Grace is how long a node may be silent before its replicas are replaced; 5 minutes by default.
@@ -82,7 +85,9 @@ func (c *Controller) Run(ctx context.Context) error {
 		case <-next.C:
 		}
 		wait := c.cfg.Interval
-		if c.cfg.Acts() && c.round(ctx) {
+		if !c.cfg.Acts() {
+			c.cfg.Watch.Forget()
+		} else if c.round(ctx) {
 			wait = min(wait, soon)
 		}
 		next.Reset(wait)
@@ -92,7 +97,9 @@ func (c *Controller) Run(ctx context.Context) error {
 // round looks once and carries out what comes of it. It tells whether anything is under way.
 func (c *Controller) round(ctx context.Context) bool {
 	members := c.cfg.Members()
-	p := c.observer.Look(time.Now(), members, c.ask(ctx, members), c.cfg.Want)
+	now, reports := time.Now(), c.ask(ctx, members)
+	p := c.observer.Look(now, members, reports, c.cfg.Want)
+	c.cfg.Watch.Look(now, p.Leaders, c.cfg.Shards, uint32(min(c.cfg.Want, there(members))))
 	moves := placement.Next(p.View, placement.Limits{Incoming: 8})
 	var wg sync.WaitGroup
 	for _, s := range p.Steps(moves) {
@@ -121,6 +128,16 @@ func (c *Controller) carryOut(ctx context.Context, s Step) error {
 		return c.cfg.Nodes.Transfer(ctx, s.Node, s.Shard, s.Transfer)
 	}
 	return c.cfg.Nodes.Change(ctx, s.Node, s.Shard, s.Changes)
+}
+
+// there counts the nodes that could hold replicas now.
+func there(members []cluster.Member) (n int) {
+	for _, m := range members {
+		if m.Status == cluster.Alive && !m.Worker {
+			n++
+		}
+	}
+	return n
 }
 
 // ask asks all nodes that seem to be there what they hold.

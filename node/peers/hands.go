@@ -20,10 +20,13 @@ type replicas interface {
 }
 
 // local answers for this node, others and itself.
-type local struct{ engine *shard.Engine }
+type local struct {
+	engine *shard.Engine
+	lacks  func() []*peerv1.Lack
+}
 
 func (l local) GetReplicas(context.Context, *connect.Request[peerv1.GetReplicasRequest]) (*connect.Response[peerv1.GetReplicasResponse], error) {
-	return connect.NewResponse(&peerv1.GetReplicasResponse{Replicas: directory.Replicas(l.engine.Status())}), nil
+	return connect.NewResponse(&peerv1.GetReplicasResponse{Replicas: directory.Replicas(l.engine.Status()), Lacks: l.lacks()}), nil
 }
 
 func (l local) ChangeMembers(ctx context.Context, req *connect.Request[peerv1.ChangeMembersRequest]) (*connect.Response[peerv1.ChangeMembersResponse], error) {
@@ -49,11 +52,15 @@ type Hands struct {
 	Self   shard.NodeID
 	Engine *shard.Engine
 	Peers  *Clients
+	// Lacks is what this node knows of shards that lack something: see directory.Watch.
+	Lacks func() []*peerv1.Lack
 }
+
+func (h *Hands) local() local { return local{h.Engine, h.Lacks} }
 
 func (h *Hands) on(node shard.NodeID) (replicas, error) {
 	if node == h.Self {
-		return local{h.Engine}, nil
+		return h.local(), nil
 	}
 	return h.Peers.Of(node)
 }

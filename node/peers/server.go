@@ -29,9 +29,8 @@ const blobPart = 256 << 10
 
 // Server answers other nodes.
 type Server struct {
-	Self   shard.NodeID
-	Engine *shard.Engine
-	Blobs  *blob.Store
+	*Hands
+	Blobs *blob.Store
 	// Node is this one.
 	Node func() *wattlev1.Node
 	// Admission tells what a new node has to know.
@@ -40,7 +39,7 @@ type Server struct {
 
 // Handler returns the path and the handler of the service.
 func (s *Server) Handler() (string, http.Handler) {
-	path, h := peerv1connect.NewPeerServiceHandler(&handler{local{s.Engine}, s}, connect.WithReadMaxBytes(shard.MaxCommand+blobPart+64<<10))
+	path, h := peerv1connect.NewPeerServiceHandler(&handler{s.local(), s}, connect.WithReadMaxBytes(shard.MaxCommand+blobPart+64<<10))
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if to := r.Header.Get(forNode); to != "" && to != string(s.Self) {
 			http.Error(w, "another node is here now", http.StatusMisdirectedRequest)

@@ -34,17 +34,28 @@ func Nodes(ctx context.Context, c *Clients, ids []shard.NodeID) map[shard.NodeID
 	return all
 }
 
-// Shards asks nodes for their replicas, and puts what the leaders say together. silent are those that did not answer.
-func Shards(ctx context.Context, h *Hands, ids []shard.NodeID, shards uint32) (all []*wattlev1.Shard, silent []string) {
+// Shards asks nodes for their replicas, and puts what the leaders say together. want is how many voters a shard should have, silent
+// are those that did not answer.
+func Shards(ctx context.Context, h *Hands, ids []shard.NodeID, shards, want uint32) (all []*wattlev1.Shard, silent []string) {
 	reports := h.Ask(ctx, ids)
+	leaders := directory.Find(reports)
+	lacks := map[uint32]*peerv1.Lack{}
 	for _, r := range reports {
 		if r.Answer == nil {
 			silent = append(silent, string(r.Node))
 		}
+		if r.Node == leaders[0].Node {
+			for _, l := range r.Answer.GetLacks() {
+				lacks[l.Shard] = l
+			}
+		}
 	}
-	leaders := directory.Find(reports)
-	for id := range shard.ID(shards) {
-		all = append(all, shardOf(id, leaders[id]))
+	for id := range shards {
+		s := shardOf(id, leaders[shard.ID(id)])
+		if l := lacks[id]; l != nil && directory.Lacks(s.Leader != "", s.Live, s.Voters, want) {
+			s.LackingSince, s.SinceAtLeast = l.Since, l.AtLeast
+		}
+		all = append(all, s)
 	}
 	slices.Sort(silent)
 	return all, silent
@@ -67,8 +78,8 @@ func (c *Clients) Survey(ctx context.Context, apis []string) (*wattlev1.GetClust
 	return nil, errors.Join(errs...)
 }
 
-func shardOf(id shard.ID, l directory.Leader) *wattlev1.Shard {
-	out := &wattlev1.Shard{Id: uint32(id), Leader: string(l.Node)}
+func shardOf(id uint32, l directory.Leader) *wattlev1.Shard {
+	out := &wattlev1.Shard{Id: id, Leader: string(l.Node)}
 	if l.ReplicaStatus == nil {
 		return out
 	}

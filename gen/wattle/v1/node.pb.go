@@ -318,7 +318,12 @@ type Shard struct {
 	Live   uint32 `protobuf:"varint,6,opt,name=live,proto3" json:"live,omitempty"`
 	Voters uint32 `protobuf:"varint,7,opt,name=voters,proto3" json:"voters,omitempty"`
 	// A change of the members is on its way.
-	Changing      bool `protobuf:"varint,8,opt,name=changing,proto3" json:"changing,omitempty"`
+	Changing bool `protobuf:"varint,8,opt,name=changing,proto3" json:"changing,omitempty"`
+	// Since when it has had no leader, or fewer voters there than it has or should have. Unset if it lacks nothing, or while it is
+	// not known: the node that leads the first shard knows.
+	LackingSince *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=lacking_since,json=lackingSince,proto3" json:"lacking_since,omitempty"`
+	// It may have lacked something before that time: the node that knows had just begun to watch.
+	SinceAtLeast  bool `protobuf:"varint,10,opt,name=since_at_least,json=sinceAtLeast,proto3" json:"since_at_least,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -405,6 +410,20 @@ func (x *Shard) GetVoters() uint32 {
 func (x *Shard) GetChanging() bool {
 	if x != nil {
 		return x.Changing
+	}
+	return false
+}
+
+func (x *Shard) GetLackingSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LackingSince
+	}
+	return nil
+}
+
+func (x *Shard) GetSinceAtLeast() bool {
+	if x != nil {
+		return x.SinceAtLeast
 	}
 	return false
 }
@@ -682,7 +701,7 @@ const file_wattle_v1_node_proto_rawDesc = "" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
 	"\x04want\x18\x02 \x01(\rR\x04want\x12(\n" +
 	"\x06shards\x18\x03 \x03(\v2\x10.wattle.v1.ShardR\x06shards\x12\x16\n" +
-	"\x06silent\x18\x04 \x03(\tR\x06silent\"\xcf\x01\n" +
+	"\x06silent\x18\x04 \x03(\tR\x06silent\"\xb6\x02\n" +
 	"\x05Shard\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x12\n" +
@@ -691,7 +710,10 @@ const file_wattle_v1_node_proto_rawDesc = "" +
 	"\breplicas\x18\x05 \x03(\v2\x12.wattle.v1.ReplicaR\breplicas\x12\x12\n" +
 	"\x04live\x18\x06 \x01(\rR\x04live\x12\x16\n" +
 	"\x06voters\x18\a \x01(\rR\x06voters\x12\x1a\n" +
-	"\bchanging\x18\b \x01(\bR\bchanging\"m\n" +
+	"\bchanging\x18\b \x01(\bR\bchanging\x12?\n" +
+	"\rlacking_since\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\flackingSince\x12$\n" +
+	"\x0esince_at_least\x18\n" +
+	" \x01(\bR\fsinceAtLeast\"m\n" +
 	"\aReplica\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
@@ -740,18 +762,19 @@ var file_wattle_v1_node_proto_depIdxs = []int32{
 	9, // 0: wattle.v1.Node.started_at:type_name -> google.protobuf.Timestamp
 	3, // 1: wattle.v1.GetClusterStatusResponse.shards:type_name -> wattle.v1.Shard
 	4, // 2: wattle.v1.Shard.replicas:type_name -> wattle.v1.Replica
-	0, // 3: wattle.v1.ListNodesResponse.nodes:type_name -> wattle.v1.Node
-	5, // 4: wattle.v1.NodeService.Ping:input_type -> wattle.v1.PingRequest
-	7, // 5: wattle.v1.NodeService.ListNodes:input_type -> wattle.v1.ListNodesRequest
-	1, // 6: wattle.v1.NodeService.GetClusterStatus:input_type -> wattle.v1.GetClusterStatusRequest
-	6, // 7: wattle.v1.NodeService.Ping:output_type -> wattle.v1.PingResponse
-	8, // 8: wattle.v1.NodeService.ListNodes:output_type -> wattle.v1.ListNodesResponse
-	2, // 9: wattle.v1.NodeService.GetClusterStatus:output_type -> wattle.v1.GetClusterStatusResponse
-	7, // [7:10] is the sub-list for method output_type
-	4, // [4:7] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	9, // 3: wattle.v1.Shard.lacking_since:type_name -> google.protobuf.Timestamp
+	0, // 4: wattle.v1.ListNodesResponse.nodes:type_name -> wattle.v1.Node
+	5, // 5: wattle.v1.NodeService.Ping:input_type -> wattle.v1.PingRequest
+	7, // 6: wattle.v1.NodeService.ListNodes:input_type -> wattle.v1.ListNodesRequest
+	1, // 7: wattle.v1.NodeService.GetClusterStatus:input_type -> wattle.v1.GetClusterStatusRequest
+	6, // 8: wattle.v1.NodeService.Ping:output_type -> wattle.v1.PingResponse
+	8, // 9: wattle.v1.NodeService.ListNodes:output_type -> wattle.v1.ListNodesResponse
+	2, // 10: wattle.v1.NodeService.GetClusterStatus:output_type -> wattle.v1.GetClusterStatusResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_wattle_v1_node_proto_init() }

@@ -10,6 +10,7 @@ import (
 	v1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -237,8 +238,10 @@ func (*GetReplicasRequest) Descriptor() ([]byte, []int) {
 }
 
 type GetReplicasResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Replicas      []*ReplicaStatus       `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Replicas []*ReplicaStatus       `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// Of the node that leads the first shard, which watches all of them: those that have no leader or too few voters.
+	Lacks         []*Lack `protobuf:"bytes,2,rep,name=lacks,proto3" json:"lacks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -280,6 +283,75 @@ func (x *GetReplicasResponse) GetReplicas() []*ReplicaStatus {
 	return nil
 }
 
+func (x *GetReplicasResponse) GetLacks() []*Lack {
+	if x != nil {
+		return x.Lacks
+	}
+	return nil
+}
+
+// Lack says since when a shard has had no leader or too few voters.
+type Lack struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Shard uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	Since *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
+	// It was so when this node began to watch.
+	AtLeast       bool `protobuf:"varint,3,opt,name=at_least,json=atLeast,proto3" json:"at_least,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lack) Reset() {
+	*x = Lack{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lack) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lack) ProtoMessage() {}
+
+func (x *Lack) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lack.ProtoReflect.Descriptor instead.
+func (*Lack) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Lack) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *Lack) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *Lack) GetAtLeast() bool {
+	if x != nil {
+		return x.AtLeast
+	}
+	return false
+}
+
 // ReplicaStatus is one replica's view of its shard.
 type ReplicaStatus struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -301,7 +373,7 @@ type ReplicaStatus struct {
 
 func (x *ReplicaStatus) Reset() {
 	*x = ReplicaStatus{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +385,7 @@ func (x *ReplicaStatus) String() string {
 func (*ReplicaStatus) ProtoMessage() {}
 
 func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +398,7 @@ func (x *ReplicaStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaStatus.ProtoReflect.Descriptor instead.
 func (*ReplicaStatus) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{6}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReplicaStatus) GetShard() uint32 {
@@ -415,7 +487,7 @@ type MemberStatus struct {
 
 func (x *MemberStatus) Reset() {
 	*x = MemberStatus{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +499,7 @@ func (x *MemberStatus) String() string {
 func (*MemberStatus) ProtoMessage() {}
 
 func (x *MemberStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +512,7 @@ func (x *MemberStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberStatus.ProtoReflect.Descriptor instead.
 func (*MemberStatus) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MemberStatus) GetReplica() uint64 {
@@ -495,7 +567,7 @@ type ChangeMembersRequest struct {
 
 func (x *ChangeMembersRequest) Reset() {
 	*x = ChangeMembersRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -507,7 +579,7 @@ func (x *ChangeMembersRequest) String() string {
 func (*ChangeMembersRequest) ProtoMessage() {}
 
 func (x *ChangeMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -520,7 +592,7 @@ func (x *ChangeMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeMembersRequest.ProtoReflect.Descriptor instead.
 func (*ChangeMembersRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ChangeMembersRequest) GetShard() uint32 {
@@ -551,7 +623,7 @@ type MemberStep struct {
 
 func (x *MemberStep) Reset() {
 	*x = MemberStep{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +635,7 @@ func (x *MemberStep) String() string {
 func (*MemberStep) ProtoMessage() {}
 
 func (x *MemberStep) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +648,7 @@ func (x *MemberStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MemberStep.ProtoReflect.Descriptor instead.
 func (*MemberStep) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *MemberStep) GetStep() isMemberStep_Step {
@@ -644,7 +716,7 @@ type ChangeMembersResponse struct {
 
 func (x *ChangeMembersResponse) Reset() {
 	*x = ChangeMembersResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -656,7 +728,7 @@ func (x *ChangeMembersResponse) String() string {
 func (*ChangeMembersResponse) ProtoMessage() {}
 
 func (x *ChangeMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -669,7 +741,7 @@ func (x *ChangeMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeMembersResponse.ProtoReflect.Descriptor instead.
 func (*ChangeMembersResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 type TransferLeaderRequest struct {
@@ -682,7 +754,7 @@ type TransferLeaderRequest struct {
 
 func (x *TransferLeaderRequest) Reset() {
 	*x = TransferLeaderRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -694,7 +766,7 @@ func (x *TransferLeaderRequest) String() string {
 func (*TransferLeaderRequest) ProtoMessage() {}
 
 func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -707,7 +779,7 @@ func (x *TransferLeaderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderRequest.ProtoReflect.Descriptor instead.
 func (*TransferLeaderRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TransferLeaderRequest) GetShard() uint32 {
@@ -732,7 +804,7 @@ type TransferLeaderResponse struct {
 
 func (x *TransferLeaderResponse) Reset() {
 	*x = TransferLeaderResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -744,7 +816,7 @@ func (x *TransferLeaderResponse) String() string {
 func (*TransferLeaderResponse) ProtoMessage() {}
 
 func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -757,7 +829,7 @@ func (x *TransferLeaderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransferLeaderResponse.ProtoReflect.Descriptor instead.
 func (*TransferLeaderResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 type RetireReplicaRequest struct {
@@ -770,7 +842,7 @@ type RetireReplicaRequest struct {
 
 func (x *RetireReplicaRequest) Reset() {
 	*x = RetireReplicaRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +854,7 @@ func (x *RetireReplicaRequest) String() string {
 func (*RetireReplicaRequest) ProtoMessage() {}
 
 func (x *RetireReplicaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +867,7 @@ func (x *RetireReplicaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireReplicaRequest.ProtoReflect.Descriptor instead.
 func (*RetireReplicaRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RetireReplicaRequest) GetShard() uint32 {
@@ -820,7 +892,7 @@ type RetireReplicaResponse struct {
 
 func (x *RetireReplicaResponse) Reset() {
 	*x = RetireReplicaResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +904,7 @@ func (x *RetireReplicaResponse) String() string {
 func (*RetireReplicaResponse) ProtoMessage() {}
 
 func (x *RetireReplicaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +917,7 @@ func (x *RetireReplicaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetireReplicaResponse.ProtoReflect.Descriptor instead.
 func (*RetireReplicaResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 type ProposeRequest struct {
@@ -860,7 +932,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +944,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +957,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ProposeRequest) GetSlot() uint32 {
@@ -927,7 +999,7 @@ type ProposeResponse struct {
 
 func (x *ProposeResponse) Reset() {
 	*x = ProposeResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1011,7 @@ func (x *ProposeResponse) String() string {
 func (*ProposeResponse) ProtoMessage() {}
 
 func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1024,7 @@ func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeResponse.ProtoReflect.Descriptor instead.
 func (*ProposeResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ProposeResponse) GetValue() []byte {
@@ -983,7 +1055,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1067,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1080,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Refusal) GetKind() uint32 {
@@ -1058,7 +1130,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1142,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1155,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReadRequest) GetShard() uint32 {
@@ -1119,7 +1191,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1203,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1216,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{19}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReadResponse) GetSlot() uint32 {
@@ -1171,7 +1243,7 @@ type FetchBlobRequest struct {
 
 func (x *FetchBlobRequest) Reset() {
 	*x = FetchBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1255,7 @@ func (x *FetchBlobRequest) String() string {
 func (*FetchBlobRequest) ProtoMessage() {}
 
 func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1268,7 @@ func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *FetchBlobRequest) GetDigest() string {
@@ -1224,7 +1296,7 @@ type FetchBlobResponse struct {
 
 func (x *FetchBlobResponse) Reset() {
 	*x = FetchBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1308,7 @@ func (x *FetchBlobResponse) String() string {
 func (*FetchBlobResponse) ProtoMessage() {}
 
 func (x *FetchBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1321,7 @@ func (x *FetchBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobResponse.ProtoReflect.Descriptor instead.
 func (*FetchBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{21}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FetchBlobResponse) GetData() []byte {
@@ -1276,7 +1348,7 @@ type StoreBlobRequest struct {
 
 func (x *StoreBlobRequest) Reset() {
 	*x = StoreBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1360,7 @@ func (x *StoreBlobRequest) String() string {
 func (*StoreBlobRequest) ProtoMessage() {}
 
 func (x *StoreBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1373,7 @@ func (x *StoreBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreBlobRequest.ProtoReflect.Descriptor instead.
 func (*StoreBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{22}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StoreBlobRequest) GetDigest() string {
@@ -1326,7 +1398,7 @@ type StoreBlobResponse struct {
 
 func (x *StoreBlobResponse) Reset() {
 	*x = StoreBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1410,7 @@ func (x *StoreBlobResponse) String() string {
 func (*StoreBlobResponse) ProtoMessage() {}
 
 func (x *StoreBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,14 +1423,14 @@ func (x *StoreBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreBlobResponse.ProtoReflect.Descriptor instead.
 func (*StoreBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{23}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{24}
 }
 
 var File_wattle_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x19wattle/peer/v1/peer.proto\x12\x0ewattle.peer.v1\x1a\x14wattle/v1/node.proto\"\r\n" +
+	"\x19wattle/peer/v1/peer.proto\x12\x0ewattle.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14wattle/v1/node.proto\"\r\n" +
 	"\vJoinRequest\"V\n" +
 	"\fJoinResponse\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x14\n" +
@@ -1367,9 +1439,14 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x0eGetNodeRequest\"6\n" +
 	"\x0fGetNodeResponse\x12#\n" +
 	"\x04node\x18\x01 \x01(\v2\x0f.wattle.v1.NodeR\x04node\"\x14\n" +
-	"\x12GetReplicasRequest\"P\n" +
+	"\x12GetReplicasRequest\"|\n" +
 	"\x13GetReplicasResponse\x129\n" +
-	"\breplicas\x18\x01 \x03(\v2\x1d.wattle.peer.v1.ReplicaStatusR\breplicas\"\x9b\x02\n" +
+	"\breplicas\x18\x01 \x03(\v2\x1d.wattle.peer.v1.ReplicaStatusR\breplicas\x12*\n" +
+	"\x05lacks\x18\x02 \x03(\v2\x14.wattle.peer.v1.LackR\x05lacks\"i\n" +
+	"\x04Lack\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x120\n" +
+	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
+	"\bat_least\x18\x03 \x01(\bR\aatLeast\"\x9b\x02\n" +
 	"\rReplicaStatus\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\x04R\areplica\x12\x12\n" +
@@ -1466,7 +1543,7 @@ func file_wattle_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_wattle_peer_v1_peer_proto_rawDescData
 }
 
-var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*JoinRequest)(nil),            // 0: wattle.peer.v1.JoinRequest
 	(*JoinResponse)(nil),           // 1: wattle.peer.v1.JoinResponse
@@ -1474,59 +1551,63 @@ var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*GetNodeResponse)(nil),        // 3: wattle.peer.v1.GetNodeResponse
 	(*GetReplicasRequest)(nil),     // 4: wattle.peer.v1.GetReplicasRequest
 	(*GetReplicasResponse)(nil),    // 5: wattle.peer.v1.GetReplicasResponse
-	(*ReplicaStatus)(nil),          // 6: wattle.peer.v1.ReplicaStatus
-	(*MemberStatus)(nil),           // 7: wattle.peer.v1.MemberStatus
-	(*ChangeMembersRequest)(nil),   // 8: wattle.peer.v1.ChangeMembersRequest
-	(*MemberStep)(nil),             // 9: wattle.peer.v1.MemberStep
-	(*ChangeMembersResponse)(nil),  // 10: wattle.peer.v1.ChangeMembersResponse
-	(*TransferLeaderRequest)(nil),  // 11: wattle.peer.v1.TransferLeaderRequest
-	(*TransferLeaderResponse)(nil), // 12: wattle.peer.v1.TransferLeaderResponse
-	(*RetireReplicaRequest)(nil),   // 13: wattle.peer.v1.RetireReplicaRequest
-	(*RetireReplicaResponse)(nil),  // 14: wattle.peer.v1.RetireReplicaResponse
-	(*ProposeRequest)(nil),         // 15: wattle.peer.v1.ProposeRequest
-	(*ProposeResponse)(nil),        // 16: wattle.peer.v1.ProposeResponse
-	(*Refusal)(nil),                // 17: wattle.peer.v1.Refusal
-	(*ReadRequest)(nil),            // 18: wattle.peer.v1.ReadRequest
-	(*ReadResponse)(nil),           // 19: wattle.peer.v1.ReadResponse
-	(*FetchBlobRequest)(nil),       // 20: wattle.peer.v1.FetchBlobRequest
-	(*FetchBlobResponse)(nil),      // 21: wattle.peer.v1.FetchBlobResponse
-	(*StoreBlobRequest)(nil),       // 22: wattle.peer.v1.StoreBlobRequest
-	(*StoreBlobResponse)(nil),      // 23: wattle.peer.v1.StoreBlobResponse
-	nil,                            // 24: wattle.peer.v1.Refusal.FieldsEntry
-	(*v1.Node)(nil),                // 25: wattle.v1.Node
+	(*Lack)(nil),                   // 6: wattle.peer.v1.Lack
+	(*ReplicaStatus)(nil),          // 7: wattle.peer.v1.ReplicaStatus
+	(*MemberStatus)(nil),           // 8: wattle.peer.v1.MemberStatus
+	(*ChangeMembersRequest)(nil),   // 9: wattle.peer.v1.ChangeMembersRequest
+	(*MemberStep)(nil),             // 10: wattle.peer.v1.MemberStep
+	(*ChangeMembersResponse)(nil),  // 11: wattle.peer.v1.ChangeMembersResponse
+	(*TransferLeaderRequest)(nil),  // 12: wattle.peer.v1.TransferLeaderRequest
+	(*TransferLeaderResponse)(nil), // 13: wattle.peer.v1.TransferLeaderResponse
+	(*RetireReplicaRequest)(nil),   // 14: wattle.peer.v1.RetireReplicaRequest
+	(*RetireReplicaResponse)(nil),  // 15: wattle.peer.v1.RetireReplicaResponse
+	(*ProposeRequest)(nil),         // 16: wattle.peer.v1.ProposeRequest
+	(*ProposeResponse)(nil),        // 17: wattle.peer.v1.ProposeResponse
+	(*Refusal)(nil),                // 18: wattle.peer.v1.Refusal
+	(*ReadRequest)(nil),            // 19: wattle.peer.v1.ReadRequest
+	(*ReadResponse)(nil),           // 20: wattle.peer.v1.ReadResponse
+	(*FetchBlobRequest)(nil),       // 21: wattle.peer.v1.FetchBlobRequest
+	(*FetchBlobResponse)(nil),      // 22: wattle.peer.v1.FetchBlobResponse
+	(*StoreBlobRequest)(nil),       // 23: wattle.peer.v1.StoreBlobRequest
+	(*StoreBlobResponse)(nil),      // 24: wattle.peer.v1.StoreBlobResponse
+	nil,                            // 25: wattle.peer.v1.Refusal.FieldsEntry
+	(*v1.Node)(nil),                // 26: wattle.v1.Node
+	(*timestamppb.Timestamp)(nil),  // 27: google.protobuf.Timestamp
 }
 var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
-	25, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
-	6,  // 1: wattle.peer.v1.GetReplicasResponse.replicas:type_name -> wattle.peer.v1.ReplicaStatus
-	7,  // 2: wattle.peer.v1.ReplicaStatus.members:type_name -> wattle.peer.v1.MemberStatus
-	9,  // 3: wattle.peer.v1.ChangeMembersRequest.steps:type_name -> wattle.peer.v1.MemberStep
-	17, // 4: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
-	24, // 5: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
-	0,  // 6: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
-	2,  // 7: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
-	4,  // 8: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
-	8,  // 9: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
-	11, // 10: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
-	13, // 11: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
-	15, // 12: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
-	18, // 13: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
-	20, // 14: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
-	22, // 15: wattle.peer.v1.PeerService.StoreBlob:input_type -> wattle.peer.v1.StoreBlobRequest
-	1,  // 16: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
-	3,  // 17: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
-	5,  // 18: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
-	10, // 19: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
-	12, // 20: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
-	14, // 21: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
-	16, // 22: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
-	19, // 23: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
-	21, // 24: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
-	23, // 25: wattle.peer.v1.PeerService.StoreBlob:output_type -> wattle.peer.v1.StoreBlobResponse
-	16, // [16:26] is the sub-list for method output_type
-	6,  // [6:16] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	26, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
+	7,  // 1: wattle.peer.v1.GetReplicasResponse.replicas:type_name -> wattle.peer.v1.ReplicaStatus
+	6,  // 2: wattle.peer.v1.GetReplicasResponse.lacks:type_name -> wattle.peer.v1.Lack
+	27, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
+	8,  // 4: wattle.peer.v1.ReplicaStatus.members:type_name -> wattle.peer.v1.MemberStatus
+	10, // 5: wattle.peer.v1.ChangeMembersRequest.steps:type_name -> wattle.peer.v1.MemberStep
+	18, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
+	25, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
+	0,  // 8: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
+	2,  // 9: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
+	4,  // 10: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
+	9,  // 11: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
+	12, // 12: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
+	14, // 13: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
+	16, // 14: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
+	19, // 15: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
+	21, // 16: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
+	23, // 17: wattle.peer.v1.PeerService.StoreBlob:input_type -> wattle.peer.v1.StoreBlobRequest
+	1,  // 18: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
+	3,  // 19: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
+	5,  // 20: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
+	11, // 21: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
+	13, // 22: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
+	15, // 23: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
+	17, // 24: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
+	20, // 25: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
+	22, // 26: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
+	24, // 27: wattle.peer.v1.PeerService.StoreBlob:output_type -> wattle.peer.v1.StoreBlobResponse
+	18, // [18:28] is the sub-list for method output_type
+	8,  // [8:18] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_wattle_peer_v1_peer_proto_init() }
@@ -1534,7 +1615,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 	if File_wattle_peer_v1_peer_proto != nil {
 		return
 	}
-	file_wattle_peer_v1_peer_proto_msgTypes[9].OneofWrappers = []any{
+	file_wattle_peer_v1_peer_proto_msgTypes[10].OneofWrappers = []any{
 		(*MemberStep_Add)(nil),
 		(*MemberStep_Promote)(nil),
 		(*MemberStep_Remove)(nil),
@@ -1545,7 +1626,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_peer_v1_peer_proto_rawDesc), len(file_wattle_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

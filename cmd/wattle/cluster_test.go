@@ -1,0 +1,38 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+)
+
+// What a shard lacks is shown with the time since when, and what lacks nothing is not shown.
+func TestPrintCluster(t *testing.T) {
+	t.Parallel()
+	ago := timestamppb.New(time.Now().Add(-125 * time.Second))
+	replicas := []*wattlev1.Replica{{Node: "n-a", Voter: true, Active: true}, {Node: "n-b", Voter: true}}
+	var b strings.Builder
+	printCluster(&b, &wattlev1.GetClusterStatusResponse{ClusterId: "c", Want: 2, Silent: []string{"n-b"}, Shards: []*wattlev1.Shard{
+		{Id: 0, Leader: "n-a", Live: 2, Voters: 2},
+		{Id: 1, Leader: "n-a", Live: 1, Voters: 2, Replicas: replicas, LackingSince: ago},
+		{Id: 2, Leader: "n-a", Live: 1, Voters: 2, Replicas: replicas, LackingSince: ago, SinceAtLeast: true},
+		{Id: 3},
+	}}, false)
+	want := []string{
+		"cluster c: 4 shards, 3 with a leader, 1 with all of 2 replicas",
+		"node n-b does not answer",
+		"SHARD LEADER TERM VOTERS LACKING REPLICAS",
+		"1 n-a 0 1 of 2 there since 2m ago n-a, n-b (silent)",
+		"2 n-a 0 1 of 2 there since 2m ago or longer n-a, n-b (silent)",
+		"3 none 0 0 of 0 there -",
+	}
+	for i, line := range strings.Split(strings.TrimSpace(b.String()), "\n") {
+		if got := strings.Join(strings.Fields(line), " "); i >= len(want) || got != want[i] {
+			t.Errorf("line %d: %q", i, got)
+		}
+	}
+}
