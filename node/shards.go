@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/registry"
@@ -66,8 +68,10 @@ func (n *Node) catchUp(ctx context.Context) error {
 // followInterval is how often a node looks at what its own replicas do not tell it.
 const followInterval = 500 * time.Millisecond
 
-// follow keeps what is in memory of the registry and the secrets fresh on a node that has no replica of their shards.
+// follow keeps what is in memory of the registry and the secrets fresh on a node that has no replica of their shards. What has not changed
+// since the last time is not fetched.
 func (n *Node) follow(ctx context.Context) {
+	known := map[machine.ID]*peerv1.Unless{}
 	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
 	for {
@@ -84,7 +88,12 @@ func (n *Node) follow(ctx context.Context) {
 			if here[n.engine.Table().Of(v.slot)] {
 				continue
 			}
-			if err := n.router.Read(ctx, v.slot, v.machine, v.load); err != nil && ctx.Err() == nil {
+			err := n.router.ReadUnless(ctx, v.slot, v.machine, known[v.machine], func(r machine.Reader) error {
+				revision, _ := r.Get(v.revision)
+				known[v.machine] = &peerv1.Unless{Key: v.revision, Value: slices.Clone(revision)}
+				return v.load(r)
+			})
+			if err != nil && ctx.Err() == nil {
 				slog.Warn("going on with what this node knew last", "error", err)
 			}
 		}
@@ -95,11 +104,13 @@ func (n *Node) follow(ctx context.Context) {
 type view struct {
 	slot    machine.Slot
 	machine machine.ID
-	load    func(machine.Reader) error
+	// revision is a key whose value is another one after every change.
+	revision []byte
+	load     func(machine.Reader) error
 }
 
 func (n *Node) views() []view {
-	return []view{{registry.Slot, machine.Registry, n.loadRegistry}, {secret.Slot, machine.Secrets, n.loadSecrets}}
+	return []view{{registry.Slot, machine.Registry, registry.RevisionKey(), n.loadRegistry}, {secret.Slot, machine.Secrets, secret.RevisionKey(), n.loadSecrets}}
 }
 
 func (n *Node) loadRegistry(r machine.Reader) error {

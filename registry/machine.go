@@ -95,6 +95,9 @@ func List(r machine.Reader) ([]*wattlev1.Service, uint64) {
 	return list, revision(r)
 }
 
+// RevisionKey is the key whose value is another one after every change.
+func RevisionKey() []byte { return slices.Clone(revisionKey) }
+
 func revision(r machine.Reader) uint64 {
 	b, ok := r.Get(revisionKey)
 	if !ok {

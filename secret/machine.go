@@ -138,6 +138,9 @@ func List(r machine.Reader) ([]*storev1.SecretRecord, uint64) {
 	return list, revision
 }
 
+// RevisionKey is the key whose value is another one after every change.
+func RevisionKey() []byte { return slices.Clone(countsKey) }
+
 func counts(r machine.Reader) (revision, count uint64) {
 	b, ok := r.Get(countsKey)
 	if !ok {

@@ -17,17 +17,39 @@ import (
 
 // Read is shard.Engine.Read. Where there is no replica here, what the machine keeps in the slot is fetched from one.
 func (r *Router) Read(ctx context.Context, slot machine.Slot, id machine.ID, fn func(machine.Reader) error) error {
+	return r.ReadUnless(ctx, slot, id, nil, fn)
+}
+
+// ReadUnless is Read, but does not call fn, and fetches nothing, if a key still has a value.
+func (r *Router) ReadUnless(ctx context.Context, slot machine.Slot, id machine.ID, unless *peerv1.Unless, fn func(machine.Reader) error) error {
 	return again(ctx, func() error {
-		err := r.Engine.Read(ctx, slot, id, fn)
+		err := r.Engine.Read(ctx, slot, id, func(in machine.Reader) error {
+			if still(in, unless) {
+				return nil
+			}
+			return fn(in)
+		})
 		if fault.Reason(err) != "no_replica" {
 			return err
 		}
-		slots, err := r.fetch(ctx, &peerv1.ReadRequest{Shard: uint32(r.Table().Of(slot)), Machine: uint32(id), Slots: []uint32{uint32(slot)}})
+		slots, err := r.fetch(ctx, &peerv1.ReadRequest{Shard: uint32(r.Table().Of(slot)), Machine: uint32(id), Slots: []uint32{uint32(slot)}, Unless: unless})
 		if err != nil {
 			return err
 		}
-		return fn(slots[slot])
+		if got, ok := slots[slot]; ok {
+			return fn(got)
+		}
+		return nil // unchanged
 	})
+}
+
+// still tells whether a key has a value.
+func still(r machine.Reader, u *peerv1.Unless) bool {
+	if u == nil {
+		return false
+	}
+	v, _ := r.Get(u.Key)
+	return bytes.Equal(v, u.Value)
 }
 
 // ReadShard is shard.Engine.ReadShard; see Read.
@@ -50,7 +72,7 @@ func (r *Router) ReadShard(ctx context.Context, id shard.ID, m machine.ID, fn fu
 	})
 }
 
-// fetch asks the node that leads a shard.
+// fetch asks the node that leads a shard. Of the slots that were asked for, those that are unchanged are left out.
 func (r *Router) fetch(ctx context.Context, req *peerv1.ReadRequest) (map[machine.Slot]pairs, error) {
 	id := shard.ID(req.Shard)
 	to := r.find(ctx, id)
@@ -79,8 +101,15 @@ func (r *Router) fetchFrom(ctx context.Context, to shard.NodeID, req *peerv1.Rea
 	}
 	defer in.Close()
 	slots := map[machine.Slot]pairs{}
+	for _, s := range req.Slots {
+		slots[machine.Slot(s)] = nil
+	}
 	for in.Receive() {
 		m := in.Msg()
+		if m.Unchanged {
+			delete(slots, machine.Slot(m.Slot))
+			continue
+		}
 		slots[machine.Slot(m.Slot)] = append(slots[machine.Slot(m.Slot)], m.Pairs...)
 	}
 	return slots, fromWire(in.Err())

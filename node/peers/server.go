@@ -89,6 +89,9 @@ func (h *handler) Read(ctx context.Context, req *connect.Request[peerv1.ReadRequ
 		if len(m.Slots) > 0 && !slices.Contains(m.Slots, uint32(slot)) {
 			return nil
 		}
+		if still(r, m.Unless) {
+			return out.Send(&peerv1.ReadResponse{Slot: uint32(slot), Unchanged: true})
+		}
 		part, size := &peerv1.ReadResponse{Slot: uint32(slot)}, 0
 		for k, v := range r.Scan(nil, nil) {
 			part.Pairs = append(part.Pairs, slices.Clone(k), slices.Clone(v))

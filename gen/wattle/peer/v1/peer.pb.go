@@ -1123,7 +1123,9 @@ type ReadRequest struct {
 	Shard   uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
 	Machine uint32                 `protobuf:"varint,2,opt,name=machine,proto3" json:"machine,omitempty"`
 	// All of the shard's if there are none.
-	Slots         []uint32 `protobuf:"varint,3,rep,packed,name=slots,proto3" json:"slots,omitempty"`
+	Slots []uint32 `protobuf:"varint,3,rep,packed,name=slots,proto3" json:"slots,omitempty"`
+	// Slots of which this is true are not answered.
+	Unless        *Unless `protobuf:"bytes,4,opt,name=unless,proto3" json:"unless,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1179,19 +1181,81 @@ func (x *ReadRequest) GetSlots() []uint32 {
 	return nil
 }
 
+func (x *ReadRequest) GetUnless() *Unless {
+	if x != nil {
+		return x.Unless
+	}
+	return nil
+}
+
+// Unless is a key that has a value; one that is not there has an empty one.
+type Unless struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           []byte                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         []byte                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unless) Reset() {
+	*x = Unless{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unless) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unless) ProtoMessage() {}
+
+func (x *Unless) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unless.ProtoReflect.Descriptor instead.
+func (*Unless) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Unless) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
+func (x *Unless) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
 // ReadResponse is a part of the answer, in order of slots and keys.
 type ReadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Slot  uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
 	// Keys and values in turn.
-	Pairs         [][]byte `protobuf:"bytes,2,rep,name=pairs,proto3" json:"pairs,omitempty"`
+	Pairs [][]byte `protobuf:"bytes,2,rep,name=pairs,proto3" json:"pairs,omitempty"`
+	// What was asked under a condition is as the asker knows it.
+	Unchanged     bool `protobuf:"varint,3,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1267,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1280,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadResponse) GetSlot() uint32 {
@@ -1233,6 +1297,13 @@ func (x *ReadResponse) GetPairs() [][]byte {
 	return nil
 }
 
+func (x *ReadResponse) GetUnchanged() bool {
+	if x != nil {
+		return x.Unchanged
+	}
+	return false
+}
+
 type FetchBlobRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -1243,7 +1314,7 @@ type FetchBlobRequest struct {
 
 func (x *FetchBlobRequest) Reset() {
 	*x = FetchBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1326,7 @@ func (x *FetchBlobRequest) String() string {
 func (*FetchBlobRequest) ProtoMessage() {}
 
 func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1339,7 @@ func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{21}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FetchBlobRequest) GetDigest() string {
@@ -1296,7 +1367,7 @@ type FetchBlobResponse struct {
 
 func (x *FetchBlobResponse) Reset() {
 	*x = FetchBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1308,7 +1379,7 @@ func (x *FetchBlobResponse) String() string {
 func (*FetchBlobResponse) ProtoMessage() {}
 
 func (x *FetchBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1321,7 +1392,7 @@ func (x *FetchBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobResponse.ProtoReflect.Descriptor instead.
 func (*FetchBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{22}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *FetchBlobResponse) GetData() []byte {
@@ -1348,7 +1419,7 @@ type StoreBlobRequest struct {
 
 func (x *StoreBlobRequest) Reset() {
 	*x = StoreBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1431,7 @@ func (x *StoreBlobRequest) String() string {
 func (*StoreBlobRequest) ProtoMessage() {}
 
 func (x *StoreBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1444,7 @@ func (x *StoreBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreBlobRequest.ProtoReflect.Descriptor instead.
 func (*StoreBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{23}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StoreBlobRequest) GetDigest() string {
@@ -1398,7 +1469,7 @@ type StoreBlobResponse struct {
 
 func (x *StoreBlobResponse) Reset() {
 	*x = StoreBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1481,7 @@ func (x *StoreBlobResponse) String() string {
 func (*StoreBlobResponse) ProtoMessage() {}
 
 func (x *StoreBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1494,7 @@ func (x *StoreBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreBlobResponse.ProtoReflect.Descriptor instead.
 func (*StoreBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{24}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{25}
 }
 
 var File_wattle_peer_v1_peer_proto protoreflect.FileDescriptor
@@ -1500,14 +1571,19 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x06fields\x18\x05 \x03(\v2#.wattle.peer.v1.Refusal.FieldsEntryR\x06fields\x1a9\n" +
 	"\vFieldsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"S\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
 	"\vReadRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\rR\amachine\x12\x14\n" +
-	"\x05slots\x18\x03 \x03(\rR\x05slots\"8\n" +
+	"\x05slots\x18\x03 \x03(\rR\x05slots\x12.\n" +
+	"\x06unless\x18\x04 \x01(\v2\x16.wattle.peer.v1.UnlessR\x06unless\"0\n" +
+	"\x06Unless\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value\"V\n" +
 	"\fReadResponse\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
-	"\x05pairs\x18\x02 \x03(\fR\x05pairs\"B\n" +
+	"\x05pairs\x18\x02 \x03(\fR\x05pairs\x12\x1c\n" +
+	"\tunchanged\x18\x03 \x01(\bR\tunchanged\"B\n" +
 	"\x10FetchBlobRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\";\n" +
@@ -1543,7 +1619,7 @@ func file_wattle_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_wattle_peer_v1_peer_proto_rawDescData
 }
 
-var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*JoinRequest)(nil),            // 0: wattle.peer.v1.JoinRequest
 	(*JoinResponse)(nil),           // 1: wattle.peer.v1.JoinResponse
@@ -1565,49 +1641,51 @@ var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*ProposeResponse)(nil),        // 17: wattle.peer.v1.ProposeResponse
 	(*Refusal)(nil),                // 18: wattle.peer.v1.Refusal
 	(*ReadRequest)(nil),            // 19: wattle.peer.v1.ReadRequest
-	(*ReadResponse)(nil),           // 20: wattle.peer.v1.ReadResponse
-	(*FetchBlobRequest)(nil),       // 21: wattle.peer.v1.FetchBlobRequest
-	(*FetchBlobResponse)(nil),      // 22: wattle.peer.v1.FetchBlobResponse
-	(*StoreBlobRequest)(nil),       // 23: wattle.peer.v1.StoreBlobRequest
-	(*StoreBlobResponse)(nil),      // 24: wattle.peer.v1.StoreBlobResponse
-	nil,                            // 25: wattle.peer.v1.Refusal.FieldsEntry
-	(*v1.Node)(nil),                // 26: wattle.v1.Node
-	(*timestamppb.Timestamp)(nil),  // 27: google.protobuf.Timestamp
+	(*Unless)(nil),                 // 20: wattle.peer.v1.Unless
+	(*ReadResponse)(nil),           // 21: wattle.peer.v1.ReadResponse
+	(*FetchBlobRequest)(nil),       // 22: wattle.peer.v1.FetchBlobRequest
+	(*FetchBlobResponse)(nil),      // 23: wattle.peer.v1.FetchBlobResponse
+	(*StoreBlobRequest)(nil),       // 24: wattle.peer.v1.StoreBlobRequest
+	(*StoreBlobResponse)(nil),      // 25: wattle.peer.v1.StoreBlobResponse
+	nil,                            // 26: wattle.peer.v1.Refusal.FieldsEntry
+	(*v1.Node)(nil),                // 27: wattle.v1.Node
+	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
 }
 var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
-	26, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
+	27, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
 	7,  // 1: wattle.peer.v1.GetReplicasResponse.replicas:type_name -> wattle.peer.v1.ReplicaStatus
 	6,  // 2: wattle.peer.v1.GetReplicasResponse.lacks:type_name -> wattle.peer.v1.Lack
-	27, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
+	28, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
 	8,  // 4: wattle.peer.v1.ReplicaStatus.members:type_name -> wattle.peer.v1.MemberStatus
 	10, // 5: wattle.peer.v1.ChangeMembersRequest.steps:type_name -> wattle.peer.v1.MemberStep
 	18, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
-	25, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
-	0,  // 8: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
-	2,  // 9: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
-	4,  // 10: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
-	9,  // 11: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
-	12, // 12: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
-	14, // 13: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
-	16, // 14: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
-	19, // 15: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
-	21, // 16: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
-	23, // 17: wattle.peer.v1.PeerService.StoreBlob:input_type -> wattle.peer.v1.StoreBlobRequest
-	1,  // 18: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
-	3,  // 19: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
-	5,  // 20: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
-	11, // 21: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
-	13, // 22: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
-	15, // 23: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
-	17, // 24: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
-	20, // 25: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
-	22, // 26: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
-	24, // 27: wattle.peer.v1.PeerService.StoreBlob:output_type -> wattle.peer.v1.StoreBlobResponse
-	18, // [18:28] is the sub-list for method output_type
-	8,  // [8:18] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	26, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
+	20, // 8: wattle.peer.v1.ReadRequest.unless:type_name -> wattle.peer.v1.Unless
+	0,  // 9: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
+	2,  // 10: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
+	4,  // 11: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
+	9,  // 12: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
+	12, // 13: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
+	14, // 14: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
+	16, // 15: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
+	19, // 16: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
+	22, // 17: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
+	24, // 18: wattle.peer.v1.PeerService.StoreBlob:input_type -> wattle.peer.v1.StoreBlobRequest
+	1,  // 19: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
+	3,  // 20: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
+	5,  // 21: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
+	11, // 22: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
+	13, // 23: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
+	15, // 24: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
+	17, // 25: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
+	21, // 26: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
+	23, // 27: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
+	25, // 28: wattle.peer.v1.PeerService.StoreBlob:output_type -> wattle.peer.v1.StoreBlobResponse
+	19, // [19:29] is the sub-list for method output_type
+	9,  // [9:19] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_wattle_peer_v1_peer_proto_init() }
@@ -1626,7 +1704,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_peer_v1_peer_proto_rawDesc), len(file_wattle_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
