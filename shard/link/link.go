@@ -2,7 +2,7 @@
 // only this one sends. Messages that were queued together travel in one frame, with one write.
 //
 // It promises little, since raft needs little: what is sent arrives in order and unchanged, or not at all. What cannot be sent
-// soon is dropped, so that a node that is gone costs nothing. It does not know who the members are: Config.Addr does.
+// soon is dropped, and a node to which there is nothing to send is forgotten, so that one that is gone costs nothing. It does not know who the members are: Config.Addr does.
 // Whoever can reach the port can speak: it proves nothing about either side yet.
 //
 // The caller runs Run, and may Send before and after.
@@ -45,6 +45,8 @@ const (
 	writeTimeout = 10 * time.Second
 	leastBackoff = 50 * time.Millisecond
 	mostBackoff  = time.Second
+	// A node to which there was nothing to send for so long is forgotten, until there is: it may be gone for good.
+	idleTimeout = time.Minute
 )
 
 // Network is this node's connections to all others.
@@ -77,7 +79,14 @@ func (n *Network) Dropped() uint64 { return n.dropped.Load() }
 
 // Send queues messages for a node. It does not block.
 func (n *Network) Send(to shard.NodeID, ms []*peerv1.ShardMessage) {
+	for !n.peer(to).put(ms) { // it ended at this very moment
+	}
+}
+
+// peer returns the other end of the connection to a node.
+func (n *Network) peer(to shard.NodeID) *peer {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	p := n.peers[to]
 	if p == nil {
 		p = &peer{n: n, id: to, wake: make(chan struct{}, 1)}
@@ -86,8 +95,7 @@ func (n *Network) Send(to shard.NodeID, ms []*peerv1.ShardMessage) {
 			n.wg.Go(p.run)
 		}
 	}
-	n.mu.Unlock()
-	p.put(ms)
+	return p
 }
 
 // Forget ends the connection to a node that is no member any more.
@@ -96,8 +104,22 @@ func (n *Network) Forget(id shard.NodeID) {
 	defer n.mu.Unlock()
 	if p := n.peers[id]; p != nil {
 		delete(n.peers, id)
-		p.leave()
+		p.end(true)
+		p.rouse()
 	}
+}
+
+// forgetIdle forgets a node unless something waits to be sent to it.
+func (n *Network) forgetIdle(p *peer) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !p.end(false) {
+		return false
+	}
+	if n.peers[p.id] == p {
+		delete(n.peers, p.id)
+	}
+	return true
 }
 
 // Run accepts connections and makes those that are needed until ctx ends.
@@ -177,23 +199,29 @@ type peer struct {
 	mu    sync.Mutex
 	queue []*peerv1.ShardMessage
 	bytes int
-	left  bool
+	ended bool
 }
 
-func (p *peer) put(ms []*peerv1.ShardMessage) {
+// put queues messages, unless the peer has ended.
+func (p *peer) put(ms []*peerv1.ShardMessage) bool {
 	size := 0
 	for _, m := range ms {
 		size += proto.Size(m)
 	}
 	p.mu.Lock()
-	if p.bytes+size > p.n.cfg.MaxQueued {
+	switch {
+	case p.ended:
+		p.mu.Unlock()
+		return false
+	case p.bytes+size > p.n.cfg.MaxQueued:
 		p.mu.Unlock()
 		p.n.dropped.Add(uint64(len(ms)))
-		return
+		return true
 	}
 	p.queue, p.bytes = append(p.queue, ms...), p.bytes+size
 	p.mu.Unlock()
 	p.rouse()
+	return true
 }
 
 func (p *peer) rouse() {
@@ -203,18 +231,19 @@ func (p *peer) rouse() {
 	}
 }
 
-func (p *peer) take() (ms []*peerv1.ShardMessage, left bool) {
+func (p *peer) take() (ms []*peerv1.ShardMessage, ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ms, p.queue, p.bytes = p.queue, nil, 0
-	return ms, p.left
+	return ms, p.ended
 }
 
-func (p *peer) leave() {
+// end has it take nothing any more, whatever is queued or only if nothing is.
+func (p *peer) end(whatever bool) bool {
 	p.mu.Lock()
-	p.left = true
-	p.mu.Unlock()
-	p.rouse()
+	defer p.mu.Unlock()
+	p.ended = p.ended || whatever || len(p.queue) == 0
+	return p.ended
 }
 
 // run sends what is queued. Whatever is queued while there is no connection is dropped: by the time there is one, raft has
@@ -225,14 +254,21 @@ func (p *peer) run() {
 	ctx := p.n.ctx
 	backoff := time.Duration(0)
 	var retry time.Time
+	idle := time.NewTimer(idleTimeout)
+	defer idle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-p.wake:
+		case <-idle.C:
+			if p.n.forgetIdle(p) {
+				return
+			}
 		}
-		ms, left := p.take()
-		if left {
+		idle.Reset(idleTimeout)
+		ms, ended := p.take()
+		if ended {
 			return
 		}
 		if c == nil && !time.Now().Before(retry) {
