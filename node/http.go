@@ -6,6 +6,9 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/node/rpc"
 )
 
 // stopGrace is how long requests may go on once the node stops.
@@ -45,4 +48,33 @@ func (n *Node) serve(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// lent is a listener that others can use and close, and that is there again after take back.
+type lent struct{ *net.TCPListener }
+
+func (l lent) Close() error    { return l.SetDeadline(time.Unix(1, 0)) }
+func (l lent) takeBack() error { return l.SetDeadline(time.Time{}) }
+
+// meanwhileGrace is how long the answers may take that are under way when the time comes for others.
+const meanwhileGrace = time.Second
+
+// meanwhile answers requests that come before this node can take any, until stop is called.
+func (n *Node) meanwhile(why *fault.Error) (stop func() error) {
+	tcp, ok := n.listener.(*net.TCPListener)
+	if !ok {
+		return func() error { return nil }
+	}
+	l, server := lent{tcp}, newServer(rpc.Unready(why, n.cfg.Hosts))
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(l) }()
+	return func() error {
+		grace, cancel := context.WithTimeout(context.Background(), meanwhileGrace)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			server.Close()
+		}
+		<-done
+		return l.takeBack()
+	}
 }

@@ -192,7 +192,8 @@ type Node struct {
 	watch        directory.Watch
 }
 
-// New opens the data directory and the port and makes every part. It starts nothing. Errors say what to do.
+// New opens the data directory and the port and makes every part. It starts nothing, but answers requests while it waits for a
+// cluster to join. Errors say what to do.
 func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,10 +91,9 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 	switch {
 	case founded:
 	case len(join) > 0 || n.cfg.Discover:
-		r, err := n.clients.Admission(ctx, func(ctx context.Context) []string { return n.joinable(ctx, join) })
+		r, err := n.askToJoin(ctx, join)
 		if err != nil {
-			return nil, fault.New(fault.Unavailable, "not_joined", "not joined: no member answers: %v", err).
-				Hint("start one, or give the address of another with --join")
+			return nil, err
 		}
 		f.Identity.ClusterId, n.gossips = r.Cluster, r.Gossip
 		if f.Table, err = shard.DecodeTable(r.Table); err != nil {
@@ -114,6 +114,23 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 		err = n.rejoin(ctx)
 	}
 	return table, err
+}
+
+// askToJoin waits until a member tells what a new one has to know. Whoever asks this node for something meanwhile is told that it waits.
+func (n *Node) askToJoin(ctx context.Context, join []string) (_ *peerv1.JoinResponse, err error) {
+	whom := slices.Clone(join)
+	if n.cfg.Discover {
+		whom = append(whom, "what it finds on the network")
+	}
+	stop := n.meanwhile(fault.New(fault.Unavailable, "joining", "the node at %s takes no requests yet: it waits to join a cluster, and tries %s", n.Addr(), strings.Join(whom, ", ")).
+		Hint("start one of them, or stop this node and give it the address of a member with --join"))
+	defer func() { err = errors.Join(err, stop()) }()
+	r, err := n.clients.Admission(ctx, func(ctx context.Context) []string { return n.joinable(ctx, join) })
+	if err != nil {
+		return nil, fault.New(fault.Unavailable, "not_joined", "not joined: no member answers: %v", err).
+			Hint("start one, or give the address of another with --join")
+	}
+	return r, nil
 }
 
 // joinable adds what is found on the network to the addresses that may be members'.

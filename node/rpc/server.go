@@ -49,6 +49,12 @@ type Config struct {
 // compressFrom is how large a message has to be to be worth the time that compressing takes.
 const compressFrom = 4 << 10
 
+// names are the services of the API.
+var names = []string{
+	wattlev1connect.RegistryServiceName, wattlev1connect.InvokeServiceName,
+	wattlev1connect.JobServiceName, wattlev1connect.SecretServiceName, wattlev1connect.NodeServiceName,
+}
+
 // Handler returns the whole API.
 func Handler(c Config) (http.Handler, error) {
 	mux := http.NewServeMux()
@@ -58,21 +64,17 @@ func Handler(c Config) (http.Handler, error) {
 		connect.WithRecover(recovered),
 		connect.WithCompressMinBytes(compressFrom),
 	}
-	names := []string{
-		wattlev1connect.RegistryServiceName, wattlev1connect.InvokeServiceName,
-		wattlev1connect.JobServiceName, wattlev1connect.SecretServiceName, wattlev1connect.NodeServiceName,
-	}
 	mux.Handle(wattlev1connect.NewRegistryServiceHandler(&registryHandler{c.Services}, opts...))
 	mux.Handle(wattlev1connect.NewInvokeServiceHandler(&invokeHandler{c.Services, c.Memory}, opts...))
 	mux.Handle(wattlev1connect.NewJobServiceHandler(&jobHandler{c.Jobs}, opts...))
 	mux.Handle(wattlev1connect.NewSecretServiceHandler(&secretHandler{c.Secrets}, opts...))
 	mux.Handle(wattlev1connect.NewNodeServiceHandler(&nodeHandler{c.Node}, opts...))
-	reflector := grpcreflect.NewStaticReflector(append(names, grpchealth.HealthV1ServiceName)...)
+	reflector := grpcreflect.NewStaticReflector(slices.Concat(names, []string{grpchealth.HealthV1ServiceName})...)
 	mux.Handle(grpcreflect.NewHandlerV1(reflector))
 	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
-	mux.Handle(grpchealth.NewHandler(&health{names: names, ready: c.Ready}))
+	mux.Handle(grpchealth.NewHandler(&health{c.Ready}))
 	mux.Handle("GET /metrics", c.Metrics)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /healthz", alive)
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !c.Ready() {
 			http.Error(w, "the node is starting or stopping", http.StatusServiceUnavailable)
@@ -183,13 +185,10 @@ func (g *gate) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 }
 
 // health is the standard gRPC health service.
-type health struct {
-	names []string
-	ready func() bool
-}
+type health struct{ ready func() bool }
 
 func (h *health) Check(_ context.Context, r *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
-	if r.Service != "" && !slices.Contains(h.names, r.Service) {
+	if r.Service != "" && !slices.Contains(names, r.Service) {
 		return nil, connect.NewError(connect.CodeNotFound, fault.New(fault.NotFound, "unknown_service", "unknown service %s", r.Service))
 	}
 	if !h.ready() {
