@@ -71,6 +71,30 @@ func (n *Node) fatal(err error) {
 	store.Exit(err)
 }
 
+func (n *Node) joiningFile() string { return n.cfg.FS.PathJoin(n.cfg.Data, "joining") }
+
+// begunToJoin tells how this node was told to join a cluster, if it has not yet. It must not found one of its own then: a start
+// that was interrupted does not change what its operator meant.
+func (n *Node) begunToJoin() (string, error) {
+	b, err := store.ReadFile(n.cfg.FS, n.joiningFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(b)), err
+}
+
+// joinFlags are those that have a node join others.
+func joinFlags(join []string, discover bool) string {
+	var flags []string
+	if len(join) > 0 {
+		flags = append(flags, "--join="+strings.Join(join, ","))
+	}
+	if discover {
+		flags = append(flags, "--discover")
+	}
+	return strings.Join(flags, " ")
+}
+
 // acquaintances are whom a node met: itself, and others by where they gossip and where their APIs are.
 type acquaintances struct {
 	self          string

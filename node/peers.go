@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -100,6 +101,12 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 			return nil, err
 		}
 	default:
+		if how, err := n.begunToJoin(); err != nil {
+			return nil, err
+		} else if how != "" {
+			return nil, fault.New(fault.Precondition, "not_joined", "the node whose data is in %s was to join a cluster (%s), and has not yet", n.cfg.Data, how).
+				Hint("start it with %s again; or empty the directory, so that it founds a cluster of its own", how)
+		}
 		f.Identity.ClusterId, f.Nodes = newID("c"), []shard.NodeID{shard.NodeID(self)}
 		if f.Table, err = shard.NewTable(n.cfg.Shards); err != nil {
 			return nil, err
@@ -111,13 +118,19 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 	}
 	n.identity = id
 	if founded {
-		err = n.rejoin(ctx)
+		return table, n.rejoin(ctx)
 	}
-	return table, err
+	if err := n.cfg.FS.Remove(n.joiningFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		slog.Warn("not removed, although the node has joined", "file", n.joiningFile(), "error", err)
+	}
+	return table, nil
 }
 
-// askToJoin waits until a member tells what a new one has to know. Whoever asks this node for something meanwhile is told that it waits.
+// askToJoin waits until a member tells what a new one has to know, and first writes down that it does. Whoever asks this node for something meanwhile is told that it waits.
 func (n *Node) askToJoin(ctx context.Context, join []string) (_ *peerv1.JoinResponse, err error) {
+	if err := store.WritePrivate(n.cfg.FS, n.joiningFile(), joinFlags(join, n.cfg.Discover)+"\n"); err != nil {
+		return nil, err
+	}
 	whom := slices.Clone(join)
 	if n.cfg.Discover {
 		whom = append(whom, "what it finds on the network")

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -85,4 +86,39 @@ func TestWaitsToJoin(t *testing.T) {
 	if out, stderr, status := runWattle(t, "", "", "--addr", addr, "node", "ls"); status != 0 || strings.Count(out, "alive") != 2 {
 		t.Errorf("node ls: %d %s%s", status, out, stderr)
 	}
+}
+
+// A node that was interrupted while it waited to join does not found a cluster when it is started without --join.
+func TestInterruptedJoin(t *testing.T) {
+	t.Parallel()
+	first := inProcess(t, node.Config{Shards: 1})
+	first.settle()
+	first.stop()
+	data, addr := filepath.Join(t.TempDir(), "data"), freeAddr(t)
+	cmd := waiting(t, data, addr, first.addr)
+	eventually(t, "it waits", func() bool { status, _ := get(t, "http://"+addr+"/healthz"); return status == http.StatusOK })
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	_, stderr, status := runWattle(t, "", "", "up", "--data", data, "--addr", addr)
+	if status != 1 || !strings.Contains(stderr, "was to join") || !strings.Contains(stderr, "--join="+first.addr) || !strings.Contains(stderr, data) {
+		t.Errorf("without --join: %d %s", status, stderr)
+	}
+	first.again()
+	second := asBinary(t, node.Config{Data: data, Addr: addr, Join: []string{first.addr}})
+	if out, stderr, status := second.wattle("", "node", "ls"); status != 0 || strings.Count(out, "alive") != 2 {
+		t.Errorf("node ls: %d %s%s", status, out, stderr)
+	}
+	if left, err := filepath.Glob(filepath.Join(data, "joining*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	// Now that it belongs to a cluster, --join need not be repeated; and an empty directory founds one as ever.
+	second.stop()
+	second.cfg.Join = nil
+	second.again().stop()
+	if err := os.RemoveAll(data); err != nil {
+		t.Fatal(err)
+	}
+	second.again()
 }
