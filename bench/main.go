@@ -2,7 +2,7 @@
 //
 //	go -C bench run . NAME [--output json] [--rounds N]
 //
-// NAME is sandbox, invoke, hostile, mainjob, durable or all; all also writes RESULTS.md. It is a module of its own, so that what stands beside Wattle
+// NAME is sandbox, invoke, hostile, mainjob, durable, placement or all; all also writes RESULTS.md. It is a module of its own, so that what stands beside Wattle
 // never becomes a dependency of those who use it.
 package main
 
@@ -42,7 +42,7 @@ type Bench struct {
 	Run   func(ctx context.Context, rounds int) ([]Row, error)
 }
 
-var benches = []Bench{sandboxBench, invokeBench, hostileBench, mainjobBench, durableBench}
+var benches = []Bench{sandboxBench, invokeBench, hostileBench, mainjobBench, durableBench, placementBench}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -58,6 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f.SetOutput(stderr)
 	output := f.String("output", "text", "text or json")
 	rounds := f.Int("rounds", 5, "how often each side runs; medians are printed")
+	f.StringVar(&placementSVG, "svg", "", "a file in which placement draws its plot")
 	names := []string{"all"}
 	for _, b := range benches {
 		names = append(names, b.Name)

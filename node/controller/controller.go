@@ -22,6 +22,9 @@ import (
 // DefaultReplicas is how many a shard has where there are nodes enough.
 const DefaultReplicas = 3
 
+// Limits bound what is under way.
+var Limits = placement.Limits{Incoming: 8}
+
 // Nodes answers for any node, and carries out what is decided there.
 type Nodes interface {
 	Ask(ctx context.Context, nodes []shard.NodeID) []directory.Report
@@ -100,7 +103,7 @@ func (c *Controller) round(ctx context.Context) bool {
 	now, reports := time.Now(), c.ask(ctx, members)
 	p := c.observer.Look(now, members, reports, c.cfg.Want)
 	c.cfg.Watch.Look(now, p.Leaders, c.cfg.Shards, uint32(min(c.cfg.Want, there(members))))
-	moves := placement.Next(p.View, placement.Limits{Incoming: 8})
+	moves := placement.Next(p.View, Limits)
 	var wg sync.WaitGroup
 	for _, s := range p.Steps(moves) {
 		wg.Go(func() {
