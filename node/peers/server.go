@@ -85,10 +85,7 @@ func (h *handler) Read(ctx context.Context, req *connect.Request[peerv1.ReadRequ
 	if m.Shard >= h.s.Engine.Table().Shards {
 		return toWire(fault.New(fault.Invalid, "bad_shard", "there is no shard %d", m.Shard))
 	}
-	return toWire(h.s.Engine.ReadShard(ctx, shard.ID(m.Shard), machine.ID(m.Machine), func(slot machine.Slot, r machine.Reader) error {
-		if len(m.Slots) > 0 && !slices.Contains(m.Slots, uint32(slot)) {
-			return nil
-		}
+	send := func(slot machine.Slot, r machine.Reader) error {
 		if still(r, m.Unless) {
 			return out.Send(&peerv1.ReadResponse{Slot: uint32(slot), Unchanged: true})
 		}
@@ -107,7 +104,20 @@ func (h *handler) Read(ctx context.Context, req *connect.Request[peerv1.ReadRequ
 			return nil
 		}
 		return out.Send(part)
-	}))
+	}
+	if len(m.Slots) == 0 {
+		return toWire(h.s.Engine.ReadShard(ctx, shard.ID(m.Shard), machine.ID(m.Machine), send))
+	}
+	for _, slot := range m.Slots {
+		if slot >= machine.Slots {
+			return toWire(fault.New(fault.Invalid, "bad_slot", "there is no slot %d", slot))
+		}
+		err := h.s.Engine.Read(ctx, machine.Slot(slot), machine.ID(m.Machine), func(r machine.Reader) error { return send(machine.Slot(slot), r) })
+		if err != nil {
+			return toWire(err)
+		}
+	}
+	return nil
 }
 
 func (h *handler) FetchBlob(_ context.Context, req *connect.Request[peerv1.FetchBlobRequest], out *connect.ServerStream[peerv1.FetchBlobResponse]) error {
