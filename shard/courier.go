@@ -78,13 +78,16 @@ type outgoing struct {
 	pending  []*peerv1.SnapshotChunk // sent, not confirmed
 	sent     uint32
 	complete bool // the last one is among them
+	welcome  bool // the first one is confirmed
 	silent   int
 }
 
 // incoming is a state that arrives.
 type incoming struct {
 	number   uint64
-	received uint32
+	received uint32          // so many are here, without a gap
+	ahead    map[uint32]bool // these as well
+	raft     []byte          // what came with the last one
 	complete bool
 	silent   int
 }
@@ -208,9 +211,15 @@ func (o *outgoing) read(most int) *peerv1.SnapshotChunk {
 }
 
 // fill sends as much as may be on its way.
+// fill sends what there is room for on the way. The first chunk holds next to nothing, and goes alone: it asks whether there is room
+// at the other end.
 func (c *courier) fill(o *outgoing) {
-	for len(o.pending) < window && !o.complete {
-		chunk := o.read(c.e.cfg.ChunkBytes)
+	for len(o.pending) < window && !o.complete && (o.sent == 0 || o.welcome) {
+		size := c.e.cfg.ChunkBytes
+		if o.sent == 0 {
+			size = 0
+		}
+		chunk := o.read(size)
 		o.pending = append(o.pending, chunk)
 		c.send(o, chunk)
 	}
@@ -233,6 +242,7 @@ func (c *courier) confirmed(p parcel) {
 		c.finish(o, raft.SnapshotFailure)
 		return
 	}
+	o.welcome = true
 	for len(o.pending) > 0 && o.pending[0].Seq < ack.Received {
 		o.pending, o.silent = o.pending[1:], 0
 	}
@@ -284,32 +294,40 @@ func (c *courier) receive(p parcel) {
 	in := c.in[p.g.id]
 	if in == nil || in.number != chunk.Snapshot {
 		// While one that arrived is being put in, no other may take its place.
-		if chunk.Seq != 0 || c.arriving() >= maxTransfers || p.g.staged.Load() != 0 {
+		if chunk.Seq != 0 || c.arriving(p.g.id) >= maxTransfers || p.g.staged.Load() != 0 {
 			ack.Refused = true
 			return
 		}
 		c.discard(p.g.id)
-		in = &incoming{number: chunk.Snapshot}
+		in = &incoming{number: chunk.Snapshot, ahead: map[uint32]bool{}}
 		c.in[p.g.id] = in
 	}
 	in.silent = 0
-	if chunk.Seq == in.received && !in.complete && crc32.Checksum(chunk.Pairs, castagnoli) == chunk.Checksum {
+	if chunk.Seq >= in.received && chunk.Seq < in.received+window && !in.ahead[chunk.Seq] && !in.complete &&
+		crc32.Checksum(chunk.Pairs, castagnoli) == chunk.Checksum {
 		b := c.e.cfg.Store.State.NewBatch(false)
 		must(b.Set(stagedKey(p.g.id, in.number, chunk.Seq), chunk.Pairs))
 		must(b.Commit(false))
 		must(b.Close())
-		in.received++
+		in.ahead[chunk.Seq] = true
 		if len(chunk.Raft) > 0 {
-			c.complete(p, in, chunk.Raft)
+			in.raft = chunk.Raft
+		}
+		for in.ahead[in.received] {
+			delete(in.ahead, in.received)
+			in.received++
+		}
+		if in.raft != nil && len(in.ahead) == 0 {
+			c.complete(p, in)
 		}
 	}
 	ack.Received = in.received
 }
 
-// arriving counts the states that are not here as a whole yet.
-func (c *courier) arriving() (n int) {
-	for _, in := range c.in {
-		if !in.complete {
+// arriving counts the states of other shards that are not here as a whole yet.
+func (c *courier) arriving(but ID) (n int) {
+	for id, in := range c.in {
+		if id != but && !in.complete {
 			n++
 		}
 	}
@@ -317,11 +335,11 @@ func (c *courier) arriving() (n int) {
 }
 
 // complete tells raft of a snapshot whose pairs are all here, and durable.
-func (c *courier) complete(p parcel, in *incoming, b []byte) {
+func (c *courier) complete(p parcel, in *incoming) {
 	in.complete = true
 	must(c.e.cfg.Store.State.Flush())
 	m := &raftpb.Message{}
-	if err := proto.Unmarshal(b, m); err != nil || m.Snapshot == nil {
+	if err := proto.Unmarshal(in.raft, m); err != nil || m.Snapshot == nil {
 		return // raft asks again
 	}
 	if _, err := decodeMembers(m.Snapshot.Data); err != nil {

@@ -35,6 +35,7 @@ type group struct {
 	// followers is set by the loop, of a leader: how far each replica is, itself excepted.
 	followers atomic.Pointer[[]Follower]
 	removed   atomic.Bool   // it is no replica of the shard any more
+	settled   atomic.Bool   // set by the loop, of a leader: what was removed may go
 	staged    atomic.Uint64 // the snapshot that is being put in, or zero
 
 	// The loop's own.
@@ -45,7 +46,8 @@ type group struct {
 	dirty    bool              // it has to be looked at in this turn
 	atOpen   bool              // it was there when the engine was made
 	ticks    int
-	joint    int    // ticks since this leader saw a change of the members begin that has not ended
+	joint    int // ticks since this leader saw a change of the members begin that has not ended
+	farewell farewell
 	offered  uint64 // the snapshot that raft was told of in this turn
 	taken    uint64 // the last one it took
 

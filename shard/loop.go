@@ -158,7 +158,9 @@ func (l *loop) accept(from NodeID, w *peerv1.ShardMessage) *group {
 		return nil // for one that was here before
 	}
 	if g.members.Load().Removed(w.From) {
-		l.out.add(from, &peerv1.ShardMessage{Shard: w.Shard, From: g.replica, To: w.From, Body: &peerv1.ShardMessage_Gone{Gone: &peerv1.Gone{}}})
+		if g.settled.Load() {
+			l.gone(g, from, w.From)
+		}
 		return nil
 	}
 	g.homes[w.From] = from
@@ -214,6 +216,7 @@ func (l *loop) turn(groups []*group) {
 		if g.removed.Load() {
 			continue
 		}
+		l.settle(g)
 		g.propose()
 		g.ask()
 		for g.node.HasReady() && !g.removed.Load() {
@@ -236,14 +239,19 @@ func (l *loop) turn(groups []*group) {
 			for _, m := range rd.Messages {
 				switch m.GetTo() {
 				case raft.LocalAppendThread:
+					if n := len(m.Entries); n > 0 {
+						g.farewell.appended(m.Entries[n-1].GetIndex())
+					}
 					appends = append(appends, storageMessage{g: g, m: m, homes: l.homes(g, m)})
 				case raft.LocalApplyThread:
+					g.farewell.committed = m.Entries[len(m.Entries)-1].GetIndex()
 					applies = append(applies, storageMessage{g: g, m: m, members: l.reconfigure(g, m)})
 				default:
 					l.send(g, m)
 				}
 			}
 			// What became a leader just now can take what was waiting for one.
+			l.settle(g)
 			g.propose()
 			g.ask()
 		}
@@ -251,9 +259,6 @@ func (l *loop) turn(groups []*group) {
 			g.staged.CompareAndSwap(g.offered, 0) // raft has no use for it: there is room for the next
 		}
 		g.offered = 0
-		if !g.removed.Load() && g.members.Load().Removed(g.replica) {
-			l.retire(g)
-		}
 	}
 	l.out.flush(l.e.cfg.Send)
 	if len(appends) > 0 {
@@ -311,8 +316,10 @@ func (l *loop) reconfigure(g *group, m *raftpb.Message) map[uint64]*Members {
 		if now.check(cc, c.Added) != nil {
 			continue // every replica comes to this
 		}
-		now = now.with(c.Added, g.node.ApplyConfChange(cc))
+		before := now
+		now = before.with(c.Added, g.node.ApplyConfChange(cc))
 		g.members.Store(now)
+		g.farewell.removed(before, now)
 		if l.e.counts.changes.Add(1); now.Joint() {
 			l.e.counts.joint.Add(1)
 		}
@@ -339,6 +346,7 @@ func (l *loop) follow(g *group, s *raft.SoftState) (out []storageMessage) {
 	switch {
 	case leads && g.leadTerm.Load() == 0:
 		g.leadTerm.Store(g.node.BasicStatus().HardState.GetTerm())
+		g.farewell.lead()
 		g.lookAfter()
 	case !leads && g.leadTerm.Load() != 0:
 		g.leadTerm.Store(0)

@@ -17,6 +17,9 @@ type Status struct {
 	// Leader is the replica that leads, as far as this one knows; zero if it knows of none.
 	Leader  uint64
 	Members *Members
+	// Settled tells, of a leader, that replicas that were removed may go. Until a quorum knows of their removal whatever happens,
+	// they may be needed to elect the next leader.
+	Settled bool
 	Applied uint64
 	// First and Last are the log's entries that are kept; there is none if Last is below First.
 	First, Last uint64
@@ -88,7 +91,7 @@ func (e *Engine) Status() []Status {
 		}
 		s := Status{
 			ID: g.id, Replica: g.replica, Term: g.term.Load(), Leading: g.leadTerm.Load() != 0, Leader: g.leader.Load(),
-			Members: g.members.Load(), Applied: g.applied.Load(), First: first, Last: last,
+			Settled: g.settled.Load(), Members: g.members.Load(), Applied: g.applied.Load(), First: first, Last: last,
 		}
 		if f := g.followers.Load(); f != nil {
 			s.Followers = *f

@@ -56,6 +56,7 @@ var knownBugs = []struct {
 		"a leader that hands over says it is none", "shard/group.go",
 		"			g.queue = append(taken, g.queue...)\n			g.mu.Unlock()\n", "			g.mu.Unlock()\n			reply(taken, g.errNoLeader())\n",
 	},
+	{"a removed replica goes before that is known for good", "shard/farewell.go", "return !f.due && f.at != 0 && f.committed >= f.at", "return true"},
 	{"a retired replica comes back", "shard/loop.go", "if replica < l.e.retired(id) {", "if false {"},
 	{"a snapshot is given room while another is put in", "shard/courier.go", " || p.g.staged.Load() != 0 {", " {"},
 	{"a snapshot counts before it is durable", "shard/courier.go", "	must(c.e.cfg.Store.State.Flush())\n", ""},

@@ -19,7 +19,7 @@ func (w *world) controller() {
 			for _, s := range n.engine.Status() {
 				if s.Leading {
 					n.guard(func() { w.place(n, s) })
-				} else if l, ok := w.leader(s.ID); ok && l.Members.Removed(s.Replica) {
+				} else if l, ok := w.leader(s.ID); ok && l.Settled && l.Members.Removed(s.Replica) {
 					n.engine.Retire(s.ID, s.Replica)
 					w.count("strays")
 				}

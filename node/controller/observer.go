@@ -38,7 +38,7 @@ func (o *Observer) Look(now time.Time, members []cluster.Member, reports []direc
 		heard[r.Node] = r.Answer != nil
 		for _, s := range r.Answer.GetReplicas() {
 			// One that the leader knows of and does not count was removed; what came after it the leader knows better.
-			if l, ok := p.Leaders[shard.ID(s.Shard)]; ok && s.Replica < l.Next && !l.Has(s.Replica) {
+			if l, ok := p.Leaders[shard.ID(s.Shard)]; ok && l.Settled && s.Replica < l.Next && !l.Has(s.Replica) {
 				p.strays = append(p.strays, Step{Node: r.Node, Shard: shard.ID(s.Shard), Retire: s.Replica})
 			}
 		}

@@ -98,6 +98,7 @@ func TestShards(t *testing.T) {
 	receiving := &peerv1.MemberStatus{Node: "e", Active: true, Match: 1000, Receives: true}
 	now := led(2, 7, voter("a"), voter("b"), learner, late, receiving)
 	now.Replicas[0].Next = 8
+	now.Replicas[0].Settled = true
 	old := led(1, 6, voter("a"), voter("b"))
 	stays := &peerv1.GetReplicasResponse{Replicas: []*peerv1.ReplicaStatus{{Replica: 7}, {Shard: 1, Replica: 3}}}
 	comes := &peerv1.GetReplicasResponse{Replicas: []*peerv1.ReplicaStatus{{Replica: 8}}}
@@ -111,6 +112,10 @@ func TestShards(t *testing.T) {
 	}
 	if !slices.Equal(caught, []bool{true, true, true, false, false}) {
 		t.Errorf("caught up: %v", caught)
+	}
+	now.Replicas[0].Settled = false
+	if q := newObserver().Look(time.Unix(0, 0), nil, []directory.Report{said("b", now), said("f", stays)}, 3); len(q.Steps(nil)) > 0 {
+		t.Errorf("strays, which may still be needed: %v", q.Steps(nil))
 	}
 	if strays := p.Steps(nil); !reflect.DeepEqual(strays, []Step{{Node: "f", Retire: 7}}) {
 		t.Errorf("strays: %v", strays)

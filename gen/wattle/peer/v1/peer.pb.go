@@ -366,7 +366,9 @@ type ReplicaStatus struct {
 	// The number that the next replica gets.
 	Next uint64 `protobuf:"varint,9,opt,name=next,proto3" json:"next,omitempty"`
 	// A change of the members is on its way.
-	Changing      bool `protobuf:"varint,10,opt,name=changing,proto3" json:"changing,omitempty"`
+	Changing bool `protobuf:"varint,10,opt,name=changing,proto3" json:"changing,omitempty"`
+	// Of a leader: those that were removed may go. Until a quorum knows of it for good, they may still be needed.
+	Settled       bool `protobuf:"varint,11,opt,name=settled,proto3" json:"settled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -467,6 +469,13 @@ func (x *ReplicaStatus) GetNext() uint64 {
 func (x *ReplicaStatus) GetChanging() bool {
 	if x != nil {
 		return x.Changing
+	}
+	return false
+}
+
+func (x *ReplicaStatus) GetSettled() bool {
+	if x != nil {
+		return x.Settled
 	}
 	return false
 }
@@ -1517,7 +1526,7 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x04Lack\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
-	"\bat_least\x18\x03 \x01(\bR\aatLeast\"\x9b\x02\n" +
+	"\bat_least\x18\x03 \x01(\bR\aatLeast\"\xb5\x02\n" +
 	"\rReplicaStatus\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\x04R\areplica\x12\x12\n" +
@@ -1529,7 +1538,8 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\amembers\x18\b \x03(\v2\x1c.wattle.peer.v1.MemberStatusR\amembers\x12\x12\n" +
 	"\x04next\x18\t \x01(\x04R\x04next\x12\x1a\n" +
 	"\bchanging\x18\n" +
-	" \x01(\bR\bchanging\"\x9c\x01\n" +
+	" \x01(\bR\bchanging\x12\x18\n" +
+	"\asettled\x18\v \x01(\bR\asettled\"\x9c\x01\n" +
 	"\fMemberStatus\x12\x18\n" +
 	"\areplica\x18\x01 \x01(\x04R\areplica\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
