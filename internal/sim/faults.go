@@ -31,7 +31,7 @@ var kinds = []struct {
 		if n.engine == nil {
 			return
 		}
-		n.paused = true
+		n.paused, n.since = true, w.now
 		n.plan("resume", w.between(0, 5*time.Second), n.resume)
 	}},
 	{"partition", 3 * time.Second, func(w *world) {

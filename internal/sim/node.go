@@ -25,7 +25,8 @@ type node struct {
 	worker   *worker
 	drive    *shard.Manual
 	skew     time.Duration
-	starts   int // counts them, so that what was planned for a process that ended does not happen to the next
+	since    time.Duration // when it went up or down
+	starts   int           // counts them, so that what was planned for a process that ended does not happen to the next
 	paused   bool
 	retired  bool // its disk is gone
 	rotten   bool // something on its disk cannot be read, which nobody may have found yet
@@ -122,6 +123,7 @@ func (n *node) start() {
 	}
 	n.w.note(fmt.Sprintf("start %s", n.id))
 	n.starts++
+	n.since = n.w.now
 	n.planned = [shard.Parts]bool{}
 	n.guard(func() {
 		s, err := n.disk.open()
@@ -149,7 +151,7 @@ func (n *node) start() {
 // resume ends a pause.
 func (n *node) resume() {
 	if n.engine != nil && n.paused {
-		n.paused = false
+		n.paused, n.since = false, n.w.now
 		n.wake()
 		n.worker.poke()
 	}
@@ -251,7 +253,7 @@ func (n *node) crash(why string) {
 	n.w.note(fmt.Sprintf("crash %s: %s", n.id, why))
 	n.w.count("crash")
 	n.tally()
-	n.engine, n.drive, n.paused = nil, nil, false
+	n.engine, n.drive, n.paused, n.since = nil, nil, false, n.w.now
 	mode := n.w.rng.IntN(3)
 	if c := n.w.cfg.Cut; c != nil {
 		mode = c.Mode
@@ -321,7 +323,7 @@ func (s sink) Yield(id shard.ID) { s.n.worker.d.Yield(uint32(id)) }
 // heard are the effects that do not get lost.
 func (s sink) heard(id shard.ID, effects []machine.Effect) []machine.Effect {
 	w := s.n.w
-	if w.calm || len(effects) == 0 || w.cfg.Off["effects"] || !w.chance(40) {
+	if w.calm || len(effects) == 0 || w.cfg.Cut != nil || w.cfg.Off["effects"] || !w.chance(40) {
 		return effects
 	}
 	w.count("effects dropped")

@@ -66,7 +66,10 @@ func TestSeeds(t *testing.T) {
 	}
 	t.Log(total)
 	// Runs in which none of this happens would find nothing.
-	for _, what := range []string{"snapshots installed", "joint changes", "transfer", "tails truncated", "replaced", "crash", "partition", "lost", "doubled", "delayed"} {
+	for _, what := range []string{
+		"snapshots installed", "joint changes", "transfer", "tails truncated", "replaced", "damaged", "placed", "placed leaders", "strays",
+		"crash", "partition", "lost", "doubled", "delayed", "effects dropped", "fenced", "restarted", "output lost", "overtaken", "aliases", "jobs", "read",
+	} {
 		if n >= 300 && total[what] == 0 {
 			t.Errorf("not once: %s", what)
 		}
@@ -97,7 +100,7 @@ func TestPebble(t *testing.T) {
 }
 
 // TestCuts has each machine of a small cluster lose power at each of its disk operations, with what was not synced gone,
-// kept, and in part. The same things happen in all runs up to there: clients add and read, replicas move, logs are trimmed.
+// kept, and in part. The same things happen in all runs up to there: jobs run, aliases move, replicas as well, logs are trimmed.
 func TestCuts(t *testing.T) {
 	runs := 0
 	for machine := range 3 {
@@ -111,9 +114,16 @@ func TestCuts(t *testing.T) {
 					t.Errorf("machine %d, operation %d, mode %d: %v", machine, op, mode, r.Err)
 				}
 				if r.Stats["crash"] == 0 {
+					for _, what := range []string{"jobs", "tasks completed", "aliases", "added", "joint changes", "entries trimmed"} {
+						if r.Stats[what] == 0 {
+							t.Errorf("not once: %s", what)
+						}
+					}
 					break // it has fewer
 				}
-				runs++
+				if runs++; op > 5000 {
+					t.Fatal("it does not end")
+				}
 			}
 		}
 	}

@@ -63,8 +63,9 @@ type world struct {
 	nodes  []*node // never shrinks: one that was wiped is another
 	net    network
 	audit  *auditor
-	want   int  // replicas of a shard
-	calm   bool // nothing goes wrong any more
+	want   int           // replicas of a shard
+	calm   bool          // nothing goes wrong any more
+	moved  time.Duration // when the controller last wanted something
 	stats  map[string]int
 }
 
@@ -140,7 +141,11 @@ func (w *world) live() {
 	w.found(machines)
 	w.clients()
 	w.faults()
-	w.controller()
+	if w.chance(2) && !w.cfg.Off["controller"] {
+		w.controller()
+	} else {
+		w.clumsy()
+	}
 	w.until(w.cfg.Faults, func() bool { return false })
 	w.heal()
 	// What is said to be unavailable for ever, and for no reason, is a finding too.
