@@ -205,4 +205,6 @@ func (k *worker) finish(a *attempt, f *storev1.Finish) {
 }
 
 // odd tells whether something happens to a task that does not to most.
-func (w *world) odd(n int) bool { return !w.calm && w.cfg.Cut == nil && !w.cfg.Off["tasks"] && w.chance(n) }
+func (w *world) odd(n int) bool {
+	return !w.calm && w.cfg.Cut == nil && !w.cfg.Off["tasks"] && w.chance(n)
+}
