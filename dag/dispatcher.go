@@ -1,6 +1,7 @@
 package dag
 
 import (
+	"slices"
 	"time"
 
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
@@ -91,7 +92,7 @@ func (d *Dispatcher) Refused(p Pick) { d.queue.Undo(p) }
 // Done says that an attempt has ended, however it did.
 func (d *Dispatcher) Done(id TaskID) { d.queue.Done(id) }
 
-// Due returns the jobs whose time is over, each once: they are to be told so by an Expire.
+// Due returns the jobs whose time is over, each once, in order: they are to be told so by an Expire.
 func (d *Dispatcher) Due(now time.Time) (expired []JobID) {
 	for id, at := range d.deadlines {
 		if !at.After(now) {
@@ -99,6 +100,7 @@ func (d *Dispatcher) Due(now time.Time) (expired []JobID) {
 			delete(d.deadlines, id)
 		}
 	}
+	slices.Sort(expired)
 	return expired
 }
 

@@ -22,7 +22,7 @@ type worker struct {
 	free    int
 	running map[dag.TaskID]*attempt
 	planned bool
-	wakeAt  time.Duration
+	wakes   time.Duration // when it is woken next, if that is to come
 }
 
 type attempt struct {
@@ -61,7 +61,7 @@ func (k *worker) look() {
 	if !k.n.up() {
 		return // it is poked when it goes on
 	}
-	now := k.n.clock()
+	w, now := k.n.w, k.n.clock()
 	for k.free > 0 {
 		p, start, ok := k.d.Next(now)
 		if !ok {
@@ -74,28 +74,44 @@ func (k *worker) look() {
 			k.run(a)
 			continue
 		}
-		k.command(k.n.proposeHere, start, func(r *storev1.JobResult, err error) {
-			if err != nil || r.GetAttempt() == 0 {
-				k.n.w.note(fmt.Sprintf("%s: start of %s refused: %v", k.n.id, p.Task, err))
-				delete(k.running, a.Task)
-				k.d.Refused(a.Pick)
-				k.free++
-				k.poke()
-				return
-			}
-			a.Attempt = r.Attempt
-			k.d.Started(p, r.Attempt)
-			k.n.w.count("restarted")
-			k.n.w.audit.started(a.Pick)
-			k.run(a)
-		})
+		// Whoever takes it may be slow to go on.
+		wait := w.between(0, 50*time.Microsecond)
+		if w.odd(10) {
+			wait = w.between(0, 2*time.Second)
+		}
+		k.n.plan("starts "+p.Task.String(), wait, func() { k.start(a, start) })
 	}
 	for _, id := range k.d.Due(now) {
 		k.command(k.n.propose, &storev1.JobCommand{Job: string(id), Change: &storev1.JobCommand_Expire{Expire: &storev1.Expire{}}}, func(*storev1.JobResult, error) {})
 	}
 	if at, ok := k.d.Wake(now); ok {
-		k.n.plan("is woken", max(at.Sub(now), time.Millisecond), k.poke)
+		if due := w.now + max(at.Sub(now), time.Millisecond); k.wakes <= w.now || due < k.wakes {
+			k.wakes = due
+			k.n.plan("is woken", due-w.now, k.poke)
+		}
 	}
+}
+
+// start has the start of an attempt recorded, and runs it then.
+func (k *worker) start(a *attempt, start *storev1.JobCommand) {
+	if k.n.paused {
+		k.n.plan("starts later", 50*time.Millisecond, func() { k.start(a, start) })
+		return
+	}
+	k.command(k.n.proposeHere, start, func(r *storev1.JobResult, err error) {
+		if err != nil || r.GetAttempt() == 0 {
+			delete(k.running, a.Task)
+			k.d.Refused(a.Pick)
+			k.free++
+			k.poke()
+			return
+		}
+		a.Attempt = r.Attempt
+		k.d.Started(a.Pick, r.Attempt)
+		k.n.w.count("restarted")
+		k.n.w.audit.started(a.Pick)
+		k.run(a)
+	})
 }
 
 // command puts a command of a job into its shard's log.
