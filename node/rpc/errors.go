@@ -64,8 +64,9 @@ func toConnect(err error) error {
 	if err == nil {
 		return nil
 	}
+	// What a node makes of the failure of another counts, not what that looked like on the wire.
 	var already *connect.Error
-	if errors.As(err, &already) {
+	if fault.As(err) == nil && errors.As(err, &already) {
 		return err
 	}
 	e := meaning(err)

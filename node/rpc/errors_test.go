@@ -41,6 +41,7 @@ func TestToConnect(t *testing.T) {
 		{errors.New("secret path /root/x"), connect.CodeInternal, "the node failed; its log says why", "internal"},
 		{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "the request's time is over", "deadline_exceeded"},
 		{fmt.Errorf("x: %w", context.Canceled), connect.CodeCanceled, "the request was canceled", "canceled"},
+		{fault.New(fault.Unavailable, "leader_lost", "gone: %w", connect.NewError(connect.CodeCanceled, errors.New("reset"))), connect.CodeUnavailable, "gone: canceled: reset", "leader_lost"},
 		{fault.New(fault.Limit, "time_limit", "too slow"), connect.CodeDeadlineExceeded, "too slow", "time_limit"},
 		{fault.New(fault.Limit, "memory_limit", "too big"), connect.CodeResourceExhausted, "too big", "memory_limit"},
 	} {
