@@ -341,7 +341,9 @@ func decodeChange(entry *raftpb.Entry) (*raftpb.ConfChangeV2, *storev1.MemberCha
 
 // follow notes who leads a group now.
 func (l *loop) follow(g *group, s *raft.SoftState) (out []storageMessage) {
-	g.leader.Store(s.Lead)
+	if old := g.leader.Swap(s.Lead); s.Lead != raft.None && s.Lead != old {
+		g.askAgain()
+	}
 	leads := s.RaftState == raft.StateLeader
 	switch {
 	case leads && g.leadTerm.Load() == 0:

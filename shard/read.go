@@ -38,6 +38,19 @@ func (g *group) ask() {
 	g.node.ReadIndex(ctx)
 }
 
+// askAgain takes back the questions that are on their way: whoever was asked leads no longer, and may be gone. A later answer is as
+// good; one to the question that was first is nobody's any more.
+func (g *group) askAgain() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var again []func(error)
+	for _, q := range sortedKeys(g.asked) {
+		again = append(again, g.asked[q].reads...)
+	}
+	clear(g.asked)
+	g.reads = append(again, g.reads...)
+}
+
 // settleReads takes the quorum's answers: the index that each question's reads must wait for.
 func (g *group) settleReads(states []raft.ReadState) {
 	g.mu.Lock()
