@@ -223,6 +223,9 @@ func (e *Engine) Ready() <-chan struct{} { return e.ready }
 // Table returns the routing table.
 func (e *Engine) Table() *Table { return e.cfg.Table }
 
+// Has tells whether there is a replica of a shard on this node.
+func (e *Engine) Has(id ID) bool { return e.group(id) != nil }
+
 // Run drives the shards until ctx ends; then every waiting caller has its answer. An error means that the
 // node can no longer keep its state and must end.
 func (e *Engine) Run(ctx context.Context) error {

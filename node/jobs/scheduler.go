@@ -26,6 +26,8 @@ type Shards interface {
 	Read(ctx context.Context, slot machine.Slot, id machine.ID, fn func(machine.Reader) error) error
 	ReadShard(ctx context.Context, id shard.ID, m machine.ID, fn func(machine.Slot, machine.Reader) error) error
 	Table() *shard.Table
+	// Here tells whether this node has a replica of a shard, and so hears of its changes.
+	Here(id shard.ID) bool
 }
 
 // Blobs is what jobs need of blobs, wherever those are.

@@ -102,7 +102,9 @@ func (s *Service) List(ctx context.Context, limit int) ([]*storev1.JobRecord, er
 const (
 	watchBurst    = 10
 	watchInterval = 50 * time.Millisecond
-	// A node without a replica of the job's shard is not told of changes, and looks so often.
+	// A node without a replica of the job's shard is not told of changes, and looks: soon at first, since most jobs are short, then less
+	// and less often.
+	firstLook   = 20 * time.Millisecond
 	watchAnyway = time.Second
 )
 
@@ -111,6 +113,7 @@ func (s *Service) Watch(ctx context.Context, id dag.JobID, fn func(*wattlev1.Job
 	changed, stop := s.sched.Watch(id)
 	defer stop()
 	var last *wattlev1.Job
+	wait := firstLook
 	for updates := 0; ; updates++ {
 		job, err := s.Get(ctx, id)
 		if err != nil {
@@ -120,9 +123,13 @@ func (s *Service) Watch(ctx context.Context, id dag.JobID, fn func(*wattlev1.Job
 			if err := fn(job); err != nil || dag.Final(job.State) {
 				return err
 			}
-			last = job
+			last, wait = job, firstLook
 		}
-		look := time.NewTimer(watchAnyway)
+		if s.shards.Here(s.sched.shardOf(id)) {
+			wait = watchAnyway
+		}
+		look := time.NewTimer(wait)
+		wait = min(2*wait, watchAnyway)
 		select {
 		case <-changed:
 		case <-look.C:

@@ -33,6 +33,9 @@ type Router struct {
 // Table returns the routing table.
 func (r *Router) Table() *shard.Table { return r.Engine.Table() }
 
+// Here tells whether this node has a replica of a shard.
+func (r *Router) Here(id shard.ID) bool { return r.Engine.Has(id) }
+
 // undecided tells whether an error means that nothing was done because nobody leads here.
 func undecided(err error) bool {
 	reason := fault.Reason(err)
