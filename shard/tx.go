@@ -122,18 +122,21 @@ type tx struct {
 }
 
 func (t *tx) Set(key, value []byte) {
-	t.note('s', t.key(key), value)
-	must(t.b.Set(t.key(key), value))
+	k := t.key(key)
+	t.note('s', k, value)
+	must(t.b.Set(k, value))
 }
 
 func (t *tx) Delete(key []byte) {
-	t.note('d', t.key(key), nil)
-	must(t.b.Delete(t.key(key)))
+	k := t.key(key)
+	t.note('d', k, nil)
+	must(t.b.Delete(k))
 }
 
 func (t *tx) DeleteRange(lower, upper []byte) {
-	t.note('r', t.key(lower), t.bound(upper))
-	must(t.b.DeleteRange(t.key(lower), t.bound(upper)))
+	from, to := t.key(lower), t.bound(upper)
+	t.note('r', from, to)
+	must(t.b.DeleteRange(from, to))
 }
 
 func (t *tx) note(op byte, key, value []byte) {
