@@ -1,15 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -109,41 +102,5 @@ func lateness(ctx context.Context, addr string) (map[string]float64, error) {
 
 // withBinary runs fn with the address of a node that is a process of its own.
 func withBinary(ctx context.Context, fn func(addr string) error) error {
-	dir, err := os.MkdirTemp("", "wattle-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	bin := filepath.Join(dir, "wattle")
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/wattlehq/wattle").Output()
-	if err != nil {
-		return err
-	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/wattle")
-	build.Dir = strings.TrimSpace(string(root))
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build wattle: %w: %s", err, out)
-	}
-	up := exec.CommandContext(ctx, bin, "up", "--data", filepath.Join(dir, "data"), "--addr", "127.0.0.1:0", "--output", "json", "--log-level", "error")
-	up.Stderr = os.Stderr
-	out, err := up.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := up.Start(); err != nil {
-		return err
-	}
-	defer func() {
-		_ = up.Process.Signal(os.Interrupt)
-		_ = up.Wait()
-	}()
-	line := bufio.NewScanner(out)
-	if !line.Scan() {
-		return errors.New("the node did not get ready")
-	}
-	var ready struct{ Addr string }
-	if err := json.Unmarshal(line.Bytes(), &ready); err != nil {
-		return err
-	}
-	return fn(ready.Addr)
+	return withFleet(ctx, 1, func(f *fleet) error { return fn(f.nodes[0].addr) })
 }

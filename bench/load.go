@@ -121,7 +121,7 @@ func versions() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, m := range info.Deps {
 			switch m.Path {
-			case "connectrpc.com/connect", "github.com/cockroachdb/pebble/v2", "github.com/tetratelabs/wazero", "go.etcd.io/raft/v3":
+			case "connectrpc.com/connect", "github.com/cockroachdb/pebble/v2", "github.com/tetratelabs/wazero", "go.etcd.io/raft/v3", "go.etcd.io/etcd/server/v3":
 				v = append(v, m.Path+" "+m.Version)
 			}
 		}

@@ -2,7 +2,7 @@
 //
 //	go -C bench run . NAME [--output json] [--rounds N]
 //
-// NAME is sandbox, invoke, hostile, mainjob, durable, placement or all; all also writes RESULTS.md. It is a module of its own, so that what stands beside Wattle
+// NAME is sandbox, invoke, hostile, mainjob, durable, placement, replication or all; all also writes RESULTS.md. It is a module of its own, so that what stands beside Wattle
 // never becomes a dependency of those who use it.
 package main
 
@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 )
 
@@ -42,10 +43,10 @@ type Bench struct {
 	Run   func(ctx context.Context, rounds int) ([]Row, error)
 }
 
-var benches = []Bench{sandboxBench, invokeBench, hostileBench, mainjobBench, durableBench, placementBench}
+var benches = []Bench{sandboxBench, invokeBench, hostileBench, mainjobBench, durableBench, placementBench, replicationBench}
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
