@@ -78,7 +78,7 @@ func runPlacement(ctx context.Context, rounds int) (rows []Row, err error) {
 
 // measure drives one cluster through a rest, a node that joins and one that is lost.
 func measure(nodes, shards int, note func(what string, v float64)) error {
-	f := newFleet(nodes, shards)
+	f := newModel(nodes, shards)
 	// What it was dealt is not quite what it should be.
 	if _, err := f.settle(placement.Limits{Incoming: 100, Changing: shards, Transfers: shards}); err != nil {
 		return err
@@ -109,17 +109,17 @@ func measure(nodes, shards int, note func(what string, v float64)) error {
 	return event("one is lost", f.lose(nodes/2))
 }
 
-// fleet is a cluster of which only the controller is real.
-type fleet struct {
+// model is a cluster of which only the controller is real.
+type model struct {
 	now      time.Time
 	members  []cluster.Member
 	shards   []*peerv1.ReplicaStatus // as their leaders see them
 	observer controller.Observer
 }
 
-// newFleet deals three replicas of each shard to nodes next to each other, and so to different zones.
-func newFleet(nodes, shards int) *fleet {
-	f := &fleet{now: time.Unix(0, 0), observer: controller.Observer{Grace: time.Minute}}
+// newModel deals three replicas of each shard to nodes next to each other, and so to different zones.
+func newModel(nodes, shards int) *model {
+	f := &model{now: time.Unix(0, 0), observer: controller.Observer{Grace: time.Minute}}
 	for range nodes {
 		f.join()
 	}
@@ -134,7 +134,7 @@ func newFleet(nodes, shards int) *fleet {
 	return f
 }
 
-func (f *fleet) join() {
+func (f *model) join() {
 	n := len(f.members)
 	f.members = append(f.members, cluster.Member{
 		ID: fmt.Sprintf("n-%04d", n), Peer: fmt.Sprint("at-", n), Zone: fmt.Sprint("zone-", n%fleetZones), Status: cluster.Alive,
@@ -142,7 +142,7 @@ func (f *fleet) join() {
 }
 
 // lose takes a node away for longer than the grace time, and tells how many replicas it had.
-func (f *fleet) lose(node int) (held int) {
+func (f *model) lose(node int) (held int) {
 	f.members[node].Status = cluster.Failed
 	for _, s := range f.shards {
 		s.Members = slices.Clone(s.Members)
@@ -162,13 +162,13 @@ func (f *fleet) lose(node int) (held int) {
 }
 
 // elect has the next voter lead.
-func (f *fleet) elect(s *peerv1.ReplicaStatus) {
+func (f *model) elect(s *peerv1.ReplicaStatus) {
 	i := slices.IndexFunc(s.Members, func(m *peerv1.MemberStatus) bool { return m.Voter && m.Active })
 	s.Replica, s.Term = s.Members[i].Replica, s.Term+1
 }
 
 // reports are what all nodes that are there say.
-func (f *fleet) reports() (all []directory.Report) {
+func (f *model) reports() (all []directory.Report) {
 	said := map[string]*peerv1.GetReplicasResponse{}
 	for _, m := range f.members {
 		if m.Status == cluster.Alive {
@@ -191,7 +191,7 @@ func (f *fleet) reports() (all []directory.Report) {
 }
 
 // look decides once, and tells how long that took.
-func (f *fleet) look(l placement.Limits) ([]controller.Step, time.Duration) {
+func (f *model) look(l placement.Limits) ([]controller.Step, time.Duration) {
 	reports := f.reports()
 	begin := time.Now()
 	p := f.observer.Look(f.now, f.members, reports, controller.DefaultReplicas)
@@ -206,7 +206,7 @@ type settled struct {
 }
 
 // settle looks and does what is decided until nothing is left to do.
-func (f *fleet) settle(l placement.Limits) (r settled, err error) {
+func (f *model) settle(l placement.Limits) (r settled, err error) {
 	for range 1000 {
 		steps, took := f.look(l)
 		r.moves, r.all, r.longest = r.moves+len(steps), r.all+took, max(r.longest, took)
@@ -230,7 +230,7 @@ func (f *fleet) settle(l placement.Limits) (r settled, err error) {
 }
 
 // do carries a step out, and tells how many replicas it added.
-func (f *fleet) do(step controller.Step) (added int) {
+func (f *model) do(step controller.Step) (added int) {
 	s := f.shards[step.Shard]
 	if step.Transfer != 0 {
 		s.Replica, s.Term = step.Transfer, s.Term+1

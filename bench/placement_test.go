@@ -10,7 +10,7 @@ import (
 	"github.com/wattlehq/wattle/node/controller"
 )
 
-// A fleet comes to rest, and what moved is what had to.
+// A model comes to rest, and what moved is what had to.
 func TestFleet(t *testing.T) {
 	t.Parallel()
 	got := map[string]float64{}
@@ -22,7 +22,7 @@ func TestFleet(t *testing.T) {
 			t.Errorf("%s: %v", e, got)
 		}
 	}
-	f := newFleet(10, 100)
+	f := newModel(10, 100)
 	if _, err := f.settle(controller.Limits); err != nil {
 		t.Fatal(err)
 	}

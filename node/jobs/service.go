@@ -125,7 +125,7 @@ func (s *Service) Watch(ctx context.Context, id dag.JobID, fn func(*wattlev1.Job
 			}
 			last, wait = job, firstLook
 		}
-		if s.shards.Here(s.sched.shardOf(id)) {
+		if s.shards.Here(s.shards.Table().Of(Slot(id))) {
 			wait = watchAnyway
 		}
 		look := time.NewTimer(wait)
