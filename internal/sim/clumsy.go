@@ -41,6 +41,7 @@ func (w *world) place(n *node, s shard.Status) {
 		n.drive.Change(s.ID, cs, func(err error) {
 			if err == nil {
 				w.count(what)
+				w.changed(s.ID)
 			}
 		})
 	}

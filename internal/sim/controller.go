@@ -70,6 +70,7 @@ func (w *world) round(n *node, o *controller.Observer) {
 					at.drive.Change(step.Shard, step.Changes, func(err error) {
 						if err == nil {
 							w.count("placed")
+							w.changed(step.Shard)
 						}
 					})
 				})

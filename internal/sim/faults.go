@@ -3,6 +3,8 @@ package sim
 import (
 	"fmt"
 	"time"
+
+	"github.com/wattlehq/wattle/shard"
 )
 
 // kinds of what goes wrong. A run draws some of them, so that each also happens without the others.
@@ -66,7 +68,7 @@ var kinds = []struct {
 		n.full = true
 		w.after(w.between(0, 3*time.Second), "room", func() { n.full = false })
 	}},
-	{"transfer", 2 * time.Second, func(w *world) {
+	{"transfer", time.Second, func(w *world) {
 		n := w.pick()
 		if !n.up() {
 			return
@@ -113,9 +115,51 @@ func (w *world) faults() {
 			w.note(fmt.Sprintf("with %s: 1 in %d", f.name, *f.rate))
 		}
 	}
-	if w.chance(2) && !w.cfg.Off["slow"] {
-		w.pick().slowDisk = true
+	for _, n := range w.alive() {
+		if w.chance(4) && !w.cfg.Off["slow"] {
+			n.slowDisk = true
+		}
 	}
+	w.unlucky = w.chance(3) && !w.cfg.Off["unlucky"]
+}
+
+// changed strikes right after a change of members came to its end: all machines lose power, with all that was not synced, and one does
+// not come back. What they remember of the change then is no more than what they are bound to.
+func (w *world) changed(id shard.ID) {
+	if w.calm || !w.unlucky || !w.chance(3) {
+		return
+	}
+	strike := func() {
+		if w.intact() {
+			w.pick().replace()
+		}
+		for _, n := range w.alive() {
+			n.lose(0, "bad luck")
+			w.after(w.between(0, time.Second), "restart", n.start)
+		}
+	}
+	// Only where one replica takes the place of another that is there: while there are fewer than wanted, none can be spared.
+	replaces := false
+	var wait func()
+	wait = func() {
+		if l, ok := w.leader(id); ok && !w.calm {
+			if !l.Members.Joint() && !replaces {
+				return
+			}
+			voters := 0
+			for _, r := range l.Members.Replicas() {
+				if n := w.node(l.Members.Node(r)); l.Members.Voter(r) && n != nil && !n.retired && !n.rotten {
+					voters++
+				}
+			}
+			if replaces = replaces || voters > w.want; !l.Members.Joint() {
+				w.after(w.between(0, 4*time.Millisecond), "bad luck", strike)
+				return
+			}
+			w.after(200*time.Microsecond, "bad luck waits", wait)
+		}
+	}
+	wait()
 }
 
 // heal ends everything that goes wrong.

@@ -193,7 +193,7 @@ func (n *node) latency(p shard.Part) time.Duration {
 	if p == shard.Loop {
 		return n.w.between(0, 50*time.Microsecond)
 	}
-	if n.slowDisk && n.w.chance(10) {
+	if n.slowDisk && n.w.chance(5) {
 		return n.w.between(0, 400*time.Millisecond)
 	}
 	return n.w.between(20*time.Microsecond, 500*time.Microsecond)
@@ -247,6 +247,15 @@ func (n *node) guard(f func()) {
 
 // crash ends the process and takes away what the disk had not synced, or some of it.
 func (n *node) crash(why string) {
+	mode := n.w.rng.IntN(3)
+	if c := n.w.cfg.Cut; c != nil {
+		mode = c.Mode
+	}
+	n.lose(mode, why)
+}
+
+// lose ends the process, and with it what was not synced, as the mode says: see disk.
+func (n *node) lose(mode int, why string) {
 	if n.engine == nil {
 		return
 	}
@@ -254,10 +263,6 @@ func (n *node) crash(why string) {
 	n.w.count("crash")
 	n.tally()
 	n.engine, n.drive, n.paused, n.since = nil, nil, false, n.w.now
-	mode := n.w.rng.IntN(3)
-	if c := n.w.cfg.Cut; c != nil {
-		mode = c.Mode
-	}
 	n.disk.crash(mode, n.w.rng)
 }
 

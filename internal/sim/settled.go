@@ -29,6 +29,28 @@ func (w *world) leader(id shard.ID) (best shard.Status, ok bool) {
 	return best, ok
 }
 
+// intact tells whether no disk is lost that a shard still counts on: then any one may be.
+func (w *world) intact() bool {
+	for id := range shard.ID(w.table.Shards) {
+		s, ok := w.leader(id)
+		if !ok || s.Members.Joint() {
+			return false
+		}
+		voters := 0
+		for _, r := range s.Members.Replicas() {
+			if n := w.node(s.Members.Node(r)); s.Members.Voter(r) {
+				if voters++; n == nil || n.retired || n.rotten {
+					return false
+				}
+			}
+		}
+		if voters < w.want {
+			return false
+		}
+	}
+	return true
+}
+
 // redundant tells whether every shard would survive the loss of any one disk now: all its voters there, at hand and not
 // far behind.
 func (w *world) redundant() bool {

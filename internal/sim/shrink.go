@@ -7,7 +7,7 @@ import (
 
 // Kinds are the names that Config.Off takes: of faults, and of load.
 func Kinds() []string {
-	all := []string{"lose", "double", "delay", "slow", "skew", "effects", "tasks", "move", "controller", "aliases", "jobs", "lists"}
+	all := []string{"lose", "double", "delay", "slow", "unlucky", "skew", "effects", "tasks", "move", "controller", "aliases", "jobs", "lists"}
 	for _, k := range kinds {
 		all = append(all, k.name)
 	}

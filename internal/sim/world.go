@@ -63,10 +63,12 @@ type world struct {
 	nodes  []*node // never shrinks: one that was wiped is another
 	net    network
 	audit  *auditor
-	want   int           // replicas of a shard
-	calm   bool          // nothing goes wrong any more
-	moved  time.Duration // when the controller last wanted something
-	stats  map[string]int
+	// unlucky tells that changes of members are followed by crashes.
+	unlucky bool
+	want    int           // replicas of a shard
+	calm    bool          // nothing goes wrong any more
+	moved   time.Duration // when the controller last wanted something
+	stats   map[string]int
 }
 
 // finding is what the auditor panics with.

@@ -68,7 +68,7 @@ func Replicas(all []shard.Status) (said []*peerv1.ReplicaStatus) {
 	for _, s := range all {
 		p := &peerv1.ReplicaStatus{
 			Shard: uint32(s.ID), Replica: s.Replica, Term: s.Term, Leading: s.Leading, Leader: s.Leader, Applied: s.Applied, Last: s.Last,
-			Next: s.Members.Next(), Changing: s.Members.Joint(), Settled: s.Settled,
+			Next: s.Members.Next(), Changing: s.Members.Joint() || s.Leading && !s.Settled, Settled: s.Settled,
 		}
 		for _, id := range s.Members.Replicas() {
 			m := &peerv1.MemberStatus{Replica: id, Node: string(s.Members.Node(id)), Voter: s.Members.Voter(id)}

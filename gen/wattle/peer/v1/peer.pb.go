@@ -365,7 +365,7 @@ type ReplicaStatus struct {
 	Members []*MemberStatus        `protobuf:"bytes,8,rep,name=members,proto3" json:"members,omitempty"`
 	// The number that the next replica gets.
 	Next uint64 `protobuf:"varint,9,opt,name=next,proto3" json:"next,omitempty"`
-	// A change of the members is on its way.
+	// A change of the members is on its way, or not known for good yet.
 	Changing bool `protobuf:"varint,10,opt,name=changing,proto3" json:"changing,omitempty"`
 	// Of a leader: those that were removed may go. Until a quorum knows of it for good, they may still be needed.
 	Settled       bool `protobuf:"varint,11,opt,name=settled,proto3" json:"settled,omitempty"`
