@@ -65,6 +65,10 @@ func (n *Node) fatal(err error) {
 			}
 		})
 	}
+	if known, merr := n.met(); merr == nil && len(known.apis) > 0 && fault.KindOf(err) == fault.Corrupt {
+		err = fault.New(fault.Corrupt, "damaged_store", "%w", err).
+			Hint("start it again: if the other nodes of its cluster have everything, it takes it from them; and check the disk")
+	}
 	if n.cfg.Fatal != nil {
 		n.cfg.Fatal(err)
 	}

@@ -181,6 +181,7 @@ func scan(r pebble.Reader, o *pebble.IterOptions, err *error) iter.Seq2[[]byte, 
 func isCorruption(err error) bool {
 	return pebble.IsCorruptionError(err) || errors.Is(err, pebble.ErrDBNotPristine) || errors.Is(err, os.ErrNotExist) ||
 		strings.Contains(err.Error(), "corrupt") || strings.Contains(err.Error(), "checksum") ||
+		strings.Contains(err.Error(), "object size mismatch") || // a table that was cut off
 		strings.Contains(err.Error(), "from options") // a damaged OPTIONS file differs from what is always the same
 }
 

@@ -26,18 +26,23 @@ func clusters(t *testing.T, cfg node.Config, fn func(c *trio)) {
 	for name, start := range map[string]func(testing.TB, node.Config) *target{"process": inProcess, "binary": asBinary} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := &trio{t: t, start: start}
-			c.nodes[0] = start(t, cfg)
-			joining := cfg
-			joining.Join = []string{c.nodes[0].addr}
-			c.nodes[1], c.nodes[2] = start(t, joining), start(t, joining)
-			for _, n := range c.nodes {
-				n.settle()
-			}
-			c.whole()
-			fn(c)
+			fn(newTrio(t, start, cfg))
 		})
 	}
+}
+
+// newTrio returns three nodes that have all shards.
+func newTrio(t *testing.T, start func(testing.TB, node.Config) *target, cfg node.Config) *trio {
+	c := &trio{t: t, start: start}
+	c.nodes[0] = start(t, cfg)
+	joining := cfg
+	joining.Join = []string{c.nodes[0].addr}
+	c.nodes[1], c.nodes[2] = start(t, joining), start(t, joining)
+	for _, n := range c.nodes {
+		n.settle()
+	}
+	c.whole()
+	return c
 }
 
 // settle has the node come back at the addresses it has.

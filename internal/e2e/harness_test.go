@@ -133,6 +133,16 @@ func newTarget(t testing.TB, addr string, cfg node.Config, stop func()) *target 
 // asBinary runs "wattle up".
 func asBinary(t testing.TB, cfg node.Config) *target {
 	t.Helper()
+	n, err := tryBinary(t, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// tryBinary runs "wattle up", which may end before it is ready.
+func tryBinary(t testing.TB, cfg node.Config) (*target, error) {
+	t.Helper()
 	if cfg.Data == "" {
 		cfg.Data = filepath.Join(t.TempDir(), "data")
 	}
@@ -152,8 +162,7 @@ func asBinary(t testing.TB, cfg node.Config) *target {
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		werr := cmd.Wait()
-		t.Fatalf("wattle up: %v, %v: %s", err, werr, stderr.String())
+		return nil, fmt.Errorf("wattle up: %w, %w: %s", err, cmd.Wait(), stderr.String())
 	}
 	_, rest, _ := strings.Cut(line, "http://")
 	addr, _, _ := strings.Cut(rest, " ")
@@ -173,7 +182,7 @@ func asBinary(t testing.TB, cfg node.Config) *target {
 	n.kill = func() { once.Do(end(syscall.SIGKILL)) }
 	n.bin = true
 	t.Cleanup(n.stop)
-	return n
+	return n, nil
 }
 
 func upArgs(cfg node.Config) []string {

@@ -99,8 +99,16 @@ func (n *target) complete(id string) *wattlev1.Job {
 // counts reads a stage's records as numbers.
 func (n *target) counts(id, stage string) map[string]int {
 	n.t.Helper()
+	got, err := n.tryCounts(id, stage)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return got
+}
+
+func (n *target) tryCounts(id, stage string) (map[string]int, error) {
 	got := map[string]int{}
-	err := n.Records(n.t.Context(), id, stage, func(k, v []byte) error {
+	return got, n.Records(n.t.Context(), id, stage, func(k, v []byte) error {
 		c, err := strconv.Atoi(string(v))
 		if _, twice := got[string(k)]; twice {
 			return fmt.Errorf("key %q came twice", k)
@@ -108,10 +116,6 @@ func (n *target) counts(id, stage string) map[string]int {
 		got[string(k)] = c
 		return err
 	})
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return got
 }
 
 func sameCounts(t testing.TB, got, want map[string]int) {

@@ -43,17 +43,20 @@ func (o *Observer) Look(now time.Time, members []cluster.Member, reports []direc
 			}
 		}
 	}
-	// A node that lost its disk is another one at the same place: what the old one had is gone.
-	taken := map[string]bool{}
+	// A node that lost its disk is another one at the same place: what the old one had is gone. Where one answers to its name, nobody
+	// else does, whatever gossip still says.
+	at := map[string]string{}
 	for _, m := range members {
-		taken[m.Peer] = taken[m.Peer] || m.Status == cluster.Alive
+		if m.Status == cluster.Alive && heard[shard.NodeID(m.ID)] {
+			at[m.Peer] = m.ID
+		}
 	}
 	known := map[shard.NodeID]bool{}
 	for _, m := range members {
 		if m.Worker {
 			continue
 		}
-		if m.Status == cluster.Failed && taken[m.Peer] {
+		if other := at[m.Peer]; other != "" && other != m.ID {
 			m.Status = cluster.Left
 		}
 		known[shard.NodeID(m.ID)] = true

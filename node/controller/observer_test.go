@@ -84,8 +84,15 @@ func TestHealth(t *testing.T) {
 		t.Errorf("silent again: %+v", b)
 	}
 	wiped := append(members, cluster.Member{ID: "b2", Peer: "at-b", Status: cluster.Alive})
-	if b := healthOf(t, o.Look(begin.Add(64*time.Second), wiped, reports, 3), "b"); b.Health != placement.Gone || !b.Draining {
-		t.Errorf("another is at its place: %+v", b)
+	if b := healthOf(t, o.Look(begin.Add(64*time.Second), wiped, reports, 3), "b"); b.Health != placement.Silent {
+		t.Errorf("another is at its place, says gossip: %+v", b)
+	}
+	reports = append(reports, said("b2", &peerv1.GetReplicasResponse{}))
+	for _, status := range []cluster.Status{cluster.Failed, cluster.Alive} {
+		wiped[1].Status = status
+		if b := healthOf(t, o.Look(begin.Add(65*time.Second), wiped, reports, 3), "b"); b.Health != placement.Gone || !b.Draining {
+			t.Errorf("another answers at its place: %+v", b)
+		}
 	}
 }
 
