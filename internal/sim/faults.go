@@ -130,7 +130,7 @@ func (w *world) changed(id shard.ID) {
 		return
 	}
 	strike := func() {
-		if w.intact() {
+		if w.intact(id) {
 			w.pick().replace()
 		}
 		for _, n := range w.alive() {

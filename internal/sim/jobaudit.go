@@ -22,6 +22,7 @@ type book struct {
 	canceling bool
 	canceled  time.Duration
 	deleted   bool
+	deletedAt time.Duration // when that was acknowledged
 	ended     *wattlev1.Job
 	// least are attempts of tasks that are recorded: those before them count no more.
 	least map[dag.TaskID]mark
@@ -52,8 +53,8 @@ func (a *auditor) started(p dag.Pick) {
 func (a *auditor) begun(p dag.Pick, work *dag.Work, asked time.Duration) {
 	a.w.count("tasks")
 	j := a.jobs[p.Task.Job]
-	if j.deleted || j.canceled != 0 && asked > j.canceled {
-		a.w.find("task %s began after its job was canceled", p.Task)
+	if j.canceled != 0 && asked > j.canceled || j.deleted && asked > j.deletedAt {
+		a.w.find("task %s began after its job was canceled or deleted", p.Task)
 	}
 	for _, n := range j.plan.Stages[p.Task.Stage].After {
 		for i := range j.plan.Stages[n].Tasks {
@@ -106,7 +107,7 @@ func (a *auditor) answered(j *job, c *storev1.JobCommand, res machine.Result) {
 				return
 			}
 		case c.GetDelete() != nil && res.Err.Reason == "unknown_job":
-			j.deleted = true // it was deleted when nobody heard the answer
+			j.deleted, j.deletedAt = true, a.w.now // it was deleted when nobody heard the answer
 			return
 		}
 		a.w.find("job %s: %T: %w", j.id, c.Change, res.Err)
@@ -122,7 +123,7 @@ func (a *auditor) answered(j *job, c *storev1.JobCommand, res machine.Result) {
 	case c.GetCancel() != nil && j.canceled == 0:
 		j.canceled = a.w.now
 	case c.GetDelete() != nil:
-		j.deleted = true
+		j.deleted, j.deletedAt = true, a.w.now
 	}
 }
 

@@ -29,11 +29,12 @@ func (w *world) leader(id shard.ID) (best shard.Status, ok bool) {
 	return best, ok
 }
 
-// intact tells whether no disk is lost that a shard still counts on: then any one may be.
-func (w *world) intact() bool {
+// intact tells whether no disk is lost that a shard still counts on: then any one may be. What is counted on is settled for all shards
+// but one.
+func (w *world) intact(but shard.ID) bool {
 	for id := range shard.ID(w.table.Shards) {
 		s, ok := w.leader(id)
-		if !ok || s.Members.Joint() {
+		if !ok || s.Members.Joint() || !s.Settled && id != but {
 			return false
 		}
 		voters := 0
@@ -56,7 +57,7 @@ func (w *world) intact() bool {
 func (w *world) redundant() bool {
 	for id := range shard.ID(w.table.Shards) {
 		s, ok := w.leader(id)
-		if !ok || s.Members.Joint() {
+		if !ok || s.Members.Joint() || !s.Settled {
 			return false
 		}
 		there := 0
