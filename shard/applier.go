@@ -177,7 +177,7 @@ func (a *applier) apply(b store.Batch, g *group, entry *raftpb.Entry) (effects [
 		must(fmt.Errorf("entry %d of shard %d has type %v, which this release does not know", entry.GetIndex(), g.id, entry.GetType()))
 	}
 	if len(entry.Data) == 0 {
-		return nil, nil // the first entry of a leader's term
+		return nil, nil // the first entry of a leader's term, or a farewell
 	}
 	var batch storev1.Batch
 	if err := proto.Unmarshal(entry.Data, &batch); err != nil {
