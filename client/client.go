@@ -164,7 +164,8 @@ func retryWhile(ctx context.Context, temporary func(error) bool, fn func() error
 
 func temporary(err error) bool {
 	// Nobody listens: most likely a wrong address, which waiting does not mend.
-	return !refused(err) && away(err)
+	// A node that waits to join may do so for long.
+	return !refused(err) && away(err) && Reason(err) != "joining"
 }
 
 func refused(err error) bool {

@@ -48,7 +48,9 @@ type Member struct {
 	Version string
 	// Worker tells that it keeps no replicas.
 	Worker bool
-	Status Status
+	// Replaces are nodes that it was before its data was put aside: they will not come back.
+	Replaces []string
+	Status   Status
 	// Since is when this node learned of the status.
 	Since time.Time
 }
@@ -98,7 +100,7 @@ func (c *Cluster) Ready() <-chan struct{} { return c.ready }
 // Tags of members. They are in every message about a member, so they are short.
 const (
 	tagAPI, tagPeer, tagZone, tagVersion, tagWorker = "a", "p", "z", "v", "w"
-	tagCluster                                      = "c"
+	tagCluster, tagReplaces                         = "c", "r"
 )
 
 func (c *Cluster) config() *serf.Config {
@@ -128,6 +130,9 @@ func (c *Cluster) config() *serf.Config {
 	}
 	if c.cfg.Self.Worker {
 		s.Tags[tagWorker] = "1"
+	}
+	if r := c.cfg.Self.Replaces; len(r) > 0 {
+		s.Tags[tagReplaces] = strings.Join(r, " ")
 	}
 	return s
 }
@@ -225,7 +230,7 @@ func memberOf(sm serf.Member) Member {
 	}
 	m := Member{
 		ID: sm.Name, API: full(sm.Tags[tagAPI]), Peer: full(sm.Tags[tagPeer]), Gossip: net.JoinHostPort(host, strconv.Itoa(int(sm.Port))),
-		Zone: sm.Tags[tagZone], Version: sm.Tags[tagVersion], Worker: sm.Tags[tagWorker] != "", Status: Failed,
+		Zone: sm.Tags[tagZone], Version: sm.Tags[tagVersion], Worker: sm.Tags[tagWorker] != "", Replaces: strings.Fields(sm.Tags[tagReplaces]), Status: Failed,
 	}
 	switch sm.Status {
 	case serf.StatusAlive:

@@ -101,13 +101,27 @@ func joinFlags(join []string, discover bool) string {
 
 // acquaintances are whom a node met: itself, and others by where they gossip and where their APIs are.
 type acquaintances struct {
-	self          string
+	self string
+	// replaced are the nodes it was before, newest first: see quarantine.
+	replaced      []string
 	gossips, apis []string
+}
+
+// keptReplaced is how many of those are remembered. What an older one had is long placed elsewhere.
+const keptReplaced = 3
+
+// become says which node this is now, if it was another one.
+func (a *acquaintances) become(self string) {
+	if a.self != "" && a.self != self {
+		a.replaced = append([]string{a.self}, a.replaced...)
+		a.replaced = a.replaced[:min(keptReplaced, len(a.replaced))]
+	}
+	a.self = self
 }
 
 func (a acquaintances) String() string {
 	var b strings.Builder
-	fmt.Fprintln(&b, a.self)
+	fmt.Fprintln(&b, strings.Join(append([]string{a.self}, a.replaced...), " "))
 	for i := range a.gossips {
 		fmt.Fprintln(&b, a.gossips[i], a.apis[i])
 	}
@@ -123,9 +137,9 @@ func (n *Node) met() (a acquaintances, err error) {
 	for i, line := range slices.Collect(strings.Lines(string(b))) {
 		f := strings.Fields(line)
 		switch {
-		case i == 0 && len(f) == 1:
-			a.self = f[0]
-		case len(f) == 2:
+		case i == 0 && len(f) > 0:
+			a.self, a.replaced = f[0], f[1:]
+		case i > 0 && len(f) == 2:
 			a.gossips, a.apis = append(a.gossips, f[0]), append(a.apis, f[1])
 		}
 	}

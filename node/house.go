@@ -29,12 +29,12 @@ func (n *Node) keepHouse(ctx context.Context) error {
 	}
 }
 
-// collect marks what the state of every shard refers to, read after the mark began, and removes the rest.
+// collect marks what the state of every shard refers to, here or elsewhere, read after the mark began, and removes the rest.
 func (n *Node) collect(ctx context.Context) error {
 	c := n.blobs.BeginCollect()
 	for id := range shard.ID(n.engine.Table().Shards) {
 		for mid, m := range machines {
-			err := n.engine.ReadShard(ctx, id, mid, func(_ machine.Slot, r machine.Reader) error {
+			err := n.router.ReadShard(ctx, id, mid, func(_ machine.Slot, r machine.Reader) error {
 				m.Refs(r, func(d digest.Digest) { c.Keep(d) })
 				return nil
 			})

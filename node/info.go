@@ -59,12 +59,28 @@ func (i info) Nodes(ctx context.Context) []*wattlev1.Node {
 	return all
 }
 
+// expected counts the nodes that are there or should be: one that is away still counts, one that another has replaced does not.
+func expected(members []cluster.Member) (nodes int) {
+	at := map[string]bool{}
+	for _, m := range members {
+		if m.Status == cluster.Alive {
+			at[m.Peer] = true
+		}
+	}
+	for _, m := range members {
+		if !m.Worker && (m.Status == cluster.Alive || m.Status == cluster.Failed && !at[m.Peer]) {
+			nodes++
+		}
+	}
+	return nodes
+}
+
 // Cluster returns how the shards are.
 func (i info) Cluster(ctx context.Context) *wattlev1.GetClusterStatusResponse {
 	n := i.n
 	r := &wattlev1.GetClusterStatusResponse{ClusterId: n.identity.ClusterId}
 	ids := append(n.others(), shard.NodeID(n.ID()))
-	r.Want = uint32(min(controller.DefaultReplicas, len(ids)))
+	r.Want = uint32(min(controller.DefaultReplicas, expected(n.cluster.Members())))
 	r.Shards, r.Silent = peers.Shards(ctx, n.hands, ids, n.engine.Table().Shards, r.Want)
 	return r
 }

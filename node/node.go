@@ -5,7 +5,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -15,7 +14,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -45,113 +43,8 @@ import (
 	"github.com/wattlehq/wattle/worker"
 )
 
-// Config says how a node works. Data must be set.
-type Config struct {
-	// Data is the data directory.
-	Data string
-	// Cache keeps compiled modules: Data/cache by default. Nodes of one user may share it; whoever can write there can run
-	// code in the node.
-	Cache string
-	// Addr is where the API listens, 127.0.0.1:7070 by default; port 0 takes any.
-	Addr string
-	// Join are API addresses of members of the cluster that a new data directory is to belong to; without them it founds one.
-	Join []string
-	// Discover looks for members on the local network, as if they were in Join.
-	Discover bool
-	// GossipAddr and PeerAddr are where this node gossips (TCP and UDP) and answers other nodes: the ports after the API's by
-	// default. Advertise is the host by which others reach it, where that is not where it listens.
-	GossipAddr, PeerAddr, Advertise string
-	// Zone names what fails together.
-	Zone string
-	// Grace is how long a node may be silent before its replicas are replaced: see controller.Config.
-	Grace time.Duration
-	// Insecure allows to listen beyond loopback although nothing is authenticated.
-	Insecure bool
-	// AllowDirs are the directories whose files jobs may read. WriteDirs may be written to as well, by functions that were granted it.
-	AllowDirs, WriteDirs []string
-	// Origins and Hosts: see rpc.Config.
-	Origins, Hosts []string
-	// Slots is how many tasks run at once; the number of CPUs by default.
-	Slots int
-	// Processors is how many guests compute at once; the number of CPUs by default. A process that has one more
-	// (GOMAXPROCS) answers promptly while they do.
-	Processors int
-	// GuestMemory bounds the memory of all guests together, in bytes; half of the machine's by default.
-	GuestMemory uint64
-	// Shards is how many shards a new data directory gets; shard.DefaultShards by default.
-	Shards uint32
-	// ShuffleBytes is the memory one task's shuffle may take before it spills; 64 MiB by default.
-	ShuffleBytes int64
-	// TrimEntries: see shard.Config.
-	TrimEntries uint64
-	// CollectInterval is how often blobs that nothing refers to are removed; 10 min by default. PinTTL is how long a new blob
-	// is kept regardless; 10 min by default.
-	CollectInterval, PinTTL time.Duration
-	// Retention is how long jobs are kept once they are over; 7 days by default.
-	Retention time.Duration
-	// Version is what the node calls itself.
-	Version string
-	// FS holds everything durable; the operating system's by default. Tests hand in others.
-	FS store.FS
-	// Fatal: see store.Options.
-	Fatal func(error)
-	// SecretKey is the file with the keys that encrypt secrets: see secret.ParseKeyring. Data/secret.key by default, which the first secret makes.
-	SecretKey string
-}
-
 // machines are what every shard hosts.
 var machines = map[machine.ID]machine.Machine{machine.Registry: registry.Machine{}, machine.Jobs: dag.Machine{}, machine.Secrets: secret.Machine{}}
-
-const defaultAddr = "127.0.0.1:7070"
-
-func (c *Config) defaults() {
-	set := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	set(&c.CollectInterval, 10*time.Minute)
-	set(&c.PinTTL, 10*time.Minute)
-	set(&c.Retention, 7*24*time.Hour)
-	if c.Addr == "" {
-		c.Addr = defaultAddr
-	}
-	if c.Processors == 0 {
-		c.Processors = runtime.GOMAXPROCS(0)
-	}
-	if c.Slots == 0 {
-		c.Slots = c.Processors
-	}
-	if c.GuestMemory == 0 {
-		c.GuestMemory = max(machineMemory()/2, leastGuestMemory)
-	}
-	if c.Shards == 0 {
-		c.Shards = shard.DefaultShards
-	}
-	if c.ShuffleBytes == 0 {
-		c.ShuffleBytes = 64 << 20
-	}
-	if c.FS == nil {
-		c.FS = store.OS
-	}
-}
-
-// check refuses what no default stands in for.
-func (c *Config) check() error {
-	if host, _, err := net.SplitHostPort(cmp.Or(c.Addr, defaultAddr)); c.Discover && err == nil && (host == "localhost" || strings.HasPrefix(host, "127.") || host == "::1") {
-		return fault.New(fault.Invalid, "bad_config", "--discover finds members that could not reach %s", cmp.Or(c.Addr, defaultAddr)).
-			Hint("listen on an address of the network with --addr, and --insecure while there is no trust to configure")
-	}
-	for name, v := range map[string]int64{
-		"--slots": int64(c.Slots), "--shuffle-memory": c.ShuffleBytes,
-		"--collect-interval": int64(c.CollectInterval), "--pin-ttl": int64(c.PinTTL), "--retention": int64(c.Retention),
-	} {
-		if v < 0 {
-			return fault.New(fault.Invalid, "bad_config", "%s is negative", name).Hint("leave it out for the default")
-		}
-	}
-	return nil
-}
 
 // Node is one process of the cluster.
 type Node struct {
@@ -161,6 +54,7 @@ type Node struct {
 	listener  net.Listener
 	store     *store.Store
 	blobs     *blob.Store
+	remote    *peers.Blobs // those here, and those on other nodes
 	host      *host.Host
 	cacheDir  string // removed at the end if it is ours alone
 	view      *registry.View
@@ -186,6 +80,7 @@ type Node struct {
 	clients      *peers.Clients
 	cluster      *cluster.Cluster
 	gossips      []string // of members, to begin with
+	replaced     []string // the nodes this one was before its data was put aside
 	link         *link.Network
 	hands        *peers.Hands
 	controller   *controller.Controller
@@ -232,6 +127,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	blobs := &peers.Blobs{Store: n.blobs, Peers: n.clients, Others: n.others}
+	n.remote = blobs
 	n.sched.SetShards(n.router)
 	n.metrics = newMetrics(n)
 	keyFile := n.cfg.SecretKey
@@ -334,6 +230,7 @@ func (n *Node) Run(ctx context.Context) error {
 		run.Part{Name: "scheduler", Run: n.sched.Run},
 		run.Part{Name: "worker", Run: n.pool.Run},
 		run.Part{Name: "housekeeping", Run: n.keepHouse},
+		run.Part{Name: "modules", Run: func(ctx context.Context) error { return n.keepModules(ctx, n.remote) }},
 		// Last to start and first to stop: requests find everything they need.
 		run.Part{Name: "api", Run: n.serve, Ready: n.ready},
 		run.Part{Name: "controller", Run: n.controller.Run},

@@ -344,11 +344,14 @@ func (n *Node) connect() error {
 		slog.Warn("whom this node met is not known", "error", err)
 	}
 	n.gossips = append(n.gossips, known.gossips...)
+	known.become(n.identity.NodeId)
+	n.replaced = known.replaced
 	self := shard.NodeID(n.identity.NodeId)
 	cfg := cluster.Config{
 		ID: n.identity.ClusterId, Bind: bind, Join: n.gossips, Changed: n.memberChanged,
 		Self: cluster.Member{
 			ID: n.identity.NodeId, API: told(n.listener, n.cfg.Advertise), Peer: told(n.peerListener, n.cfg.Advertise), Zone: n.cfg.Zone, Version: n.cfg.Version,
+			Replaces: n.replaced,
 		},
 	}
 	if n.cfg.Advertise != "" {
@@ -376,7 +379,7 @@ func (n *Node) membersFile() string { return n.cfg.FS.PathJoin(n.cfg.Data, "memb
 
 // memberChanged is told of others by gossip. Those who are there are written down, to be met again after the next start.
 func (n *Node) memberChanged(m cluster.Member) {
-	known := acquaintances{self: n.identity.NodeId}
+	known := acquaintances{self: n.identity.NodeId, replaced: n.replaced}
 	for _, o := range n.cluster.Members() {
 		if o.ID != n.identity.NodeId && o.Status != cluster.Left {
 			known.gossips, known.apis = append(known.gossips, o.Gossip), append(known.apis, o.API)

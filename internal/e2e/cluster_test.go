@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -209,6 +210,23 @@ func TestNodeWithoutReplicas(t *testing.T) {
 	if out, _, status := bare.wattle("", "job", "ls"); status != 0 || !strings.Contains(out, job.Id) {
 		t.Errorf("job ls: %d %s", status, out)
 	}
+}
+
+// What was pushed to one node alone is on those that join it later, and outlives it.
+func TestModulesFollow(t *testing.T) {
+	t.Parallel()
+	first := inProcess(t, node.Config{Shards: 1})
+	first.pushFixture("echo")
+	second, third := inProcess(t, node.Config{Join: []string{first.addr}}), inProcess(t, node.Config{Join: []string{first.addr}})
+	c := &trio{t: t, nodes: [3]*target{first, second, third}}
+	c.whole()
+	eventually(t, "the module is everywhere", func() bool {
+		res, err := first.Nodes.ListNodes(t.Context(), connect.NewRequest(&wattlev1.ListNodesRequest{}))
+		return err == nil && len(res.Msg.Nodes) == 3 && !slices.ContainsFunc(res.Msg.Nodes, func(n *wattlev1.Node) bool { return n.Blobs == 0 })
+	})
+	first.stop()
+	c.call(second, "it is here")
+	c.call(third, "and here")
 }
 
 // A node keeps to its own cluster.

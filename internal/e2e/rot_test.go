@@ -84,6 +84,11 @@ func TestRot(t *testing.T) {
 		victim.stop()
 		way.do(victim.data)
 		victim.cfg.Join = nil
+		if i == 1 { // One that has forgotten by gossip whom the victim was, once that is another.
+			other := c.nodes[(i+1)%3]
+			other.stop()
+			c.nodes[(i+1)%3] = other.again()
+		}
 		c.nodes[i%3] = c.rotten(way.name, victim, jobs, want)
 		c.whole()
 		aside, err := filepath.Glob(filepath.Join(victim.data, "damaged-*"))

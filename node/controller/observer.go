@@ -45,10 +45,13 @@ func (o *Observer) Look(now time.Time, members []cluster.Member, reports []direc
 	}
 	// A node that lost its disk is another one at the same place: what the old one had is gone. Where one answers to its name, nobody
 	// else does, whatever gossip still says.
-	at := map[string]string{}
+	at, replaced := map[string]string{}, map[string]bool{}
 	for _, m := range members {
 		if m.Status == cluster.Alive && heard[shard.NodeID(m.ID)] {
 			at[m.Peer] = m.ID
+			for _, old := range m.Replaces {
+				replaced[old] = true
+			}
 		}
 	}
 	known := map[shard.NodeID]bool{}
@@ -56,7 +59,7 @@ func (o *Observer) Look(now time.Time, members []cluster.Member, reports []direc
 		if m.Worker {
 			continue
 		}
-		if other := at[m.Peer]; other != "" && other != m.ID {
+		if other := at[m.Peer]; other != "" && other != m.ID || replaced[m.ID] {
 			m.Status = cluster.Left
 		}
 		known[shard.NodeID(m.ID)] = true
@@ -68,7 +71,11 @@ func (o *Observer) Look(now time.Time, members []cluster.Member, reports []direc
 			// One that gossip does not know (any more, or yet) counts as silent for the grace time.
 			if id := shard.NodeID(m.Node); !known[id] {
 				known[id] = true
-				p.View.Nodes = append(p.View.Nodes, placement.Node{ID: placement.NodeID(id), Health: o.health(now, id)})
+				gone := placement.Node{ID: placement.NodeID(id), Health: placement.Gone, Draining: true}
+				if !replaced[m.Node] {
+					gone = placement.Node{ID: placement.NodeID(id), Health: o.health(now, id)}
+				}
+				p.View.Nodes = append(p.View.Nodes, gone)
 			}
 		}
 		p.View.Shards = append(p.View.Shards, shardOf(id, l))

@@ -87,6 +87,12 @@ func TestHealth(t *testing.T) {
 	if b := healthOf(t, o.Look(begin.Add(64*time.Second), wiped, reports, 3), "b"); b.Health != placement.Silent {
 		t.Errorf("another is at its place, says gossip: %+v", b)
 	}
+	// Nobody knows c any more; one says that it was c.
+	back := append(members, cluster.Member{ID: "c2", Peer: "elsewhere", Status: cluster.Alive, Replaces: []string{"c"}})
+	heard := append(reports, said("c2", &peerv1.GetReplicasResponse{}))
+	if c := healthOf(t, newObserver().Look(begin, back, heard, 3), "c"); c.Health != placement.Gone || !c.Draining {
+		t.Errorf("another says that it was this one: %+v", c)
+	}
 	reports = append(reports, said("b2", &peerv1.GetReplicasResponse{}))
 	for _, status := range []cluster.Status{cluster.Failed, cluster.Alive} {
 		wiped[1].Status = status

@@ -41,7 +41,8 @@ func (b *Blobs) Open(ctx context.Context, d digest.Digest) (*blob.Blob, error) {
 			return nil, ctx.Err()
 		}
 	}
-	return nil, err
+	return nil, fault.New(fault.NotFound, "unknown_blob", "blob %s is on none of the nodes that answer", d).
+		Hint("if a node is away that has it, start it; otherwise push or submit again what it belongs to").With("digest", d)
 }
 
 // Put is blob.Store.Put, and Spread.
