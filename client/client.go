@@ -34,6 +34,7 @@ type Client struct {
 	Secrets   wattlev1connect.SecretServiceClient
 	Nodes     wattlev1connect.NodeServiceClient
 	http      *http.Client
+	failed    func(error)
 }
 
 // Option changes how a Client speaks.
@@ -41,11 +42,15 @@ type Option func(*options)
 
 type options struct {
 	http    *http.Client
+	failed  func(error)
 	connect []connect.ClientOption
 }
 
 // WithHTTPClient uses another HTTP client.
 func WithHTTPClient(c *http.Client) Option { return func(o *options) { o.http = c } }
+
+// WithRetries has fn told why a request failed that is made again: see Client. It must not block.
+func WithRetries(fn func(error)) Option { return func(o *options) { o.failed = fn } }
 
 // WithGRPC speaks gRPC instead of Connect's own protocol.
 func WithGRPC() Option {
@@ -65,7 +70,7 @@ func Dial(addr string, opts ...Option) *Client {
 	if !strings.Contains(addr, "://") {
 		addr = "http://" + addr
 	}
-	o := options{}
+	o := options{failed: func(error) {}}
 	for _, opt := range opts {
 		opt(&o)
 	}
@@ -86,6 +91,7 @@ func Dial(addr string, opts ...Option) *Client {
 		Secrets:   wattlev1connect.NewSecretServiceClient(o.http, addr, o.connect...),
 		Nodes:     wattlev1connect.NewNodeServiceClient(o.http, addr, o.connect...),
 		http:      o.http,
+		failed:    o.failed,
 	}
 }
 
@@ -141,9 +147,11 @@ func Hint(err error) string { return Detail(err).GetHint() }
 func IsNotFound(err error) bool { return connect.CodeOf(err) == connect.CodeNotFound }
 
 // retry repeats fn while the node asks to come back, with growing pauses, for up to a minute. fn must be safe to repeat.
-func retry(ctx context.Context, fn func() error) error { return retryWhile(ctx, temporary, fn) }
+func (c *Client) retry(ctx context.Context, fn func() error) error {
+	return c.retryWhile(ctx, temporary, fn)
+}
 
-func retryWhile(ctx context.Context, temporary func(error) bool, fn func() error) error {
+func (c *Client) retryWhile(ctx context.Context, temporary func(error) bool, fn func() error) error {
 	pause := 100 * time.Millisecond
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -151,6 +159,7 @@ func retryWhile(ctx context.Context, temporary func(error) bool, fn func() error
 		if err == nil || !temporary(err) || time.Now().Add(pause).After(deadline) {
 			return err
 		}
+		c.failed(err)
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:

@@ -19,7 +19,7 @@ func (c *Client) Submit(ctx context.Context, spec *wattlev1.JobSpec, key string)
 	if key == "" {
 		key = rand.Text()
 	}
-	err = retry(ctx, func() error {
+	err = c.retry(ctx, func() error {
 		res, err := c.Jobs.SubmitJob(ctx, connect.NewRequest(&wattlev1.SubmitJobRequest{Spec: spec, IdempotencyKey: key}))
 		if err != nil {
 			return err
@@ -36,7 +36,7 @@ func (c *Client) Watch(ctx context.Context, id string, fn func(*wattlev1.Job)) (
 	again := temporary
 	for {
 		seen := false
-		err = retryWhile(ctx, again, func() error {
+		err = c.retryWhile(ctx, again, func() error {
 			stream, err := c.Jobs.WatchJob(ctx, connect.NewRequest(&wattlev1.WatchJobRequest{Id: id}))
 			if err != nil {
 				return err

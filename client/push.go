@@ -36,7 +36,7 @@ func (c *Client) Push(ctx context.Context, service string, wasm []byte, o PushOp
 		s := sha256.Sum256(wasm[at:min(at+chunkBytes, len(wasm))])
 		chunks = append(chunks, s[:])
 	}
-	err = retry(ctx, func() error {
+	err = c.retry(ctx, func() error {
 		res, err := c.Registry.StartUpload(ctx, connect.NewRequest(&wattlev1.StartUploadRequest{Digest: name, Size: uint64(len(wasm)), Chunks: chunks}))
 		if err != nil {
 			return err

@@ -59,17 +59,20 @@ func (i info) Nodes(ctx context.Context) []*wattlev1.Node {
 	return all
 }
 
-// expected counts the nodes that are there or should be: one that is away still counts, one that another has replaced does not.
-func expected(members []cluster.Member) (nodes int) {
-	at := map[string]bool{}
+// expected are the nodes that are there or should be: also one that is away, but not one that another has replaced.
+func expected(members []cluster.Member) (nodes []cluster.Member) {
+	at, replaced := map[string]bool{}, map[string]bool{}
 	for _, m := range members {
 		if m.Status == cluster.Alive {
 			at[m.Peer] = true
+			for _, old := range m.Replaces {
+				replaced[old] = true
+			}
 		}
 	}
 	for _, m := range members {
-		if !m.Worker && (m.Status == cluster.Alive || m.Status == cluster.Failed && !at[m.Peer]) {
-			nodes++
+		if !m.Worker && (m.Status == cluster.Alive || m.Status == cluster.Failed && !at[m.Peer] && !replaced[m.ID]) {
+			nodes = append(nodes, m)
 		}
 	}
 	return nodes
@@ -80,7 +83,13 @@ func (i info) Cluster(ctx context.Context) *wattlev1.GetClusterStatusResponse {
 	n := i.n
 	r := &wattlev1.GetClusterStatusResponse{ClusterId: n.identity.ClusterId}
 	ids := append(n.others(), shard.NodeID(n.ID()))
-	r.Want = uint32(min(controller.DefaultReplicas, expected(n.cluster.Members())))
+	members := expected(n.cluster.Members())
+	r.Want = uint32(min(controller.DefaultReplicas, len(members)))
 	r.Shards, r.Silent = peers.Shards(ctx, n.hands, ids, n.engine.Table().Shards, r.Want)
+	for _, m := range members {
+		if m.Status == cluster.Failed {
+			r.Silent = append(r.Silent, m.ID)
+		}
+	}
 	return r
 }

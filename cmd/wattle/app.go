@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"unicode"
 	"unicode/utf8"
@@ -160,7 +161,27 @@ func (a *app) address() string {
 	return cmp.Or(a.addr, os.Getenv("WATTLE_ADDR"), client.DefaultAddr)
 }
 
-func (a *app) client() *client.Client { return client.Dial(a.address()) }
+func (a *app) client() *client.Client {
+	return client.Dial(a.address(), client.WithRetries(a.stillTrying()))
+}
+
+// stillTrying tells people what is waited for, each reason once.
+func (a *app) stillTrying() func(error) {
+	told := map[string]bool{}
+	var mu sync.Mutex
+	return func(err error) {
+		var ce *connect.Error
+		if a.output == "json" || !errors.As(err, &ce) {
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if why := plain(ce.Message()); !told[why] {
+			told[why] = true
+			fmt.Fprintln(a.stderr, "wattle: still trying:", why)
+		}
+	}
+}
 
 // print writes a message as JSON, or calls text.
 func (a *app) print(m proto.Message, text func(w io.Writer)) error {
