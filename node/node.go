@@ -70,6 +70,8 @@ type Node struct {
 	stopping  context.Context // done when no new requests are taken
 	stop      context.CancelFunc
 	ready     chan struct{}
+	changed   chan struct{} // this node leads where something became new
+	look      chan struct{} // there is something new elsewhere
 	caughtUp  chan struct{}
 	led       chan struct{}
 
@@ -94,7 +96,10 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	cfg.defaults()
-	n := &Node{cfg: cfg, startedAt: time.Now(), ready: make(chan struct{}), caughtUp: make(chan struct{}), led: make(chan struct{})}
+	n := &Node{
+		cfg: cfg, startedAt: time.Now(), ready: make(chan struct{}), caughtUp: make(chan struct{}), led: make(chan struct{}),
+		changed: make(chan struct{}, 1), look: make(chan struct{}, 1),
+	}
 	defer func() {
 		if err != nil {
 			n.close()

@@ -348,7 +348,7 @@ func (n *Node) connect() error {
 	n.replaced = known.replaced
 	self := shard.NodeID(n.identity.NodeId)
 	cfg := cluster.Config{
-		ID: n.identity.ClusterId, Bind: bind, Join: n.gossips, Changed: n.memberChanged,
+		ID: n.identity.ClusterId, Bind: bind, Join: n.gossips, Changed: n.memberChanged, Heard: n.heard,
 		Self: cluster.Member{
 			ID: n.identity.NodeId, API: told(n.listener, n.cfg.Advertise), Peer: told(n.peerListener, n.cfg.Advertise), Zone: n.cfg.Zone, Version: n.cfg.Version,
 			Replaces: n.replaced,

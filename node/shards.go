@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
@@ -61,12 +62,47 @@ func (n *Node) catchUp(ctx context.Context) error {
 		}
 	}
 	close(n.caughtUp)
+	var wg sync.WaitGroup
+	wg.Go(func() { n.spreadNews(ctx) })
 	n.follow(ctx)
+	wg.Wait()
 	return nil
 }
 
-// followInterval is how often a node looks at what its own replicas do not tell it.
-const followInterval = 500 * time.Millisecond
+// news is the topic of gossip that says that there is something new in the registry or the secrets.
+const news = "news"
+
+// spreadNews gossips that there is something new, whenever the node that leads says so to itself.
+func (n *Node) spreadNews(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.changed:
+		}
+		if err := n.cluster.Tell(news, nil); err != nil {
+			slog.Debug("news not spread", "error", err) // those who wait for them look by themselves
+		}
+	}
+}
+
+// heard is told of what others spread.
+func (n *Node) heard(topic string, _ []byte) {
+	if topic == news {
+		poke(n.look)
+	}
+}
+
+// poke leaves a word for who waits at a channel that holds one.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// followInterval is how often a node looks at what its own replicas do not tell it, if it hears no news.
+const followInterval = 2 * time.Second
 
 // follow keeps what is in memory of the registry and the secrets fresh on a node that has no replica of their shards. What has not changed
 // since the last time is not fetched.
@@ -79,6 +115,7 @@ func (n *Node) follow(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-n.look:
 		}
 		here := map[shard.ID]bool{}
 		for _, s := range n.engine.Status() {
@@ -131,13 +168,19 @@ func (s *sink) Lead(id shard.ID, term uint64, effects []machine.Effect) {
 }
 
 func (s *sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {
+	isNew := false
 	for _, e := range effects {
 		switch c := e.(type) {
 		case registry.Changed:
 			s.n.view.Apply(c)
+			isNew = true
 		case secret.Changed:
 			s.n.secrets.View.Apply(c)
+			isNew = true
 		}
+	}
+	if isNew && term != 0 {
+		poke(s.n.changed)
 	}
 	s.n.sched.Applied(id, term, effects)
 }
