@@ -88,6 +88,18 @@ func TestRot(t *testing.T) {
 			other := c.nodes[(i+1)%3]
 			other.stop()
 			c.nodes[(i+1)%3] = other.again()
+			eventually(t, "the two others have all that the victim had", func() bool {
+				res, err := c.nodes[(i+2)%3].Nodes.GetClusterStatus(t.Context(), connect.NewRequest(&wattlev1.GetClusterStatusRequest{}))
+				return err == nil && !slices.ContainsFunc(res.Msg.Shards, func(s *wattlev1.Shard) bool {
+					caught := 0
+					for _, r := range s.Replicas {
+						if r.Voter && r.Active && r.Lag == 0 {
+							caught++
+						}
+					}
+					return s.Leader == "" || caught < 2
+				})
+			})
 		}
 		c.nodes[i%3] = c.rotten(way.name, victim, jobs, want)
 		c.whole()
