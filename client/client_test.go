@@ -3,8 +3,40 @@ package client
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"testing"
+	"testing/synctest"
+
+	"connectrpc.com/connect"
+
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 )
+
+// What a node asks to come back for is asked again, and told of; a node that waits to join may wait for long.
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[string]int{"leader_lost": 3, "joining": 1} {
+		synctest.Test(t, func(t *testing.T) {
+			told, asked := 0, 0
+			c := Dial("", WithRetries(func(error) { told++ }))
+			err := c.retry(t.Context(), func() error {
+				if asked++; asked == 3 {
+					return nil
+				}
+				e := connect.NewError(connect.CodeUnavailable, errors.New("not now"))
+				d, err := connect.NewErrorDetail(&wattlev1.ErrorDetail{Reason: reason})
+				if err != nil {
+					t.Fatal(err)
+				}
+				e.AddDetail(d)
+				return e
+			})
+			if asked != want || told != want-1 || (err == nil) != (want == 3) {
+				t.Errorf("%s: asked %d times, told %d times: %v", reason, asked, told, err)
+			}
+		})
+	}
+}
 
 // Records come out the same however the stream is cut.
 func FuzzRecordWriter(f *testing.F) {

@@ -61,17 +61,9 @@ func (i info) Nodes(ctx context.Context) []*wattlev1.Node {
 
 // expected are the nodes that are there or should be: also one that is away, but not one that another has replaced.
 func expected(members []cluster.Member) (nodes []cluster.Member) {
-	at, replaced := map[string]bool{}, map[string]bool{}
+	replaced := controller.Replaced(members, func(cluster.Member) bool { return true })
 	for _, m := range members {
-		if m.Status == cluster.Alive {
-			at[m.Peer] = true
-			for _, old := range m.Replaces {
-				replaced[old] = true
-			}
-		}
-	}
-	for _, m := range members {
-		if !m.Worker && (m.Status == cluster.Alive || m.Status == cluster.Failed && !at[m.Peer] && !replaced[m.ID]) {
+		if !m.Worker && !replaced[m.ID] && (m.Status == cluster.Alive || m.Status == cluster.Failed) {
 			nodes = append(nodes, m)
 		}
 	}

@@ -11,17 +11,16 @@ import (
 
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/node/controller"
-	"github.com/wattlehq/wattle/node/peers"
 	"github.com/wattlehq/wattle/shard"
 )
 
 // How often a node looks whether it lacks a module, and how long it waits after one could not be had.
 const modulesInterval, modulesRetry = time.Second, 10 * time.Second
 
-// keepModules brings the modules of all versions here that belong here: those that an alias points at, so that calls find them, and
-// a share of the others, so that they are on as many nodes as shards are. What was pushed before a node joined, or lay on one that lost its disk,
-// is there again so.
-func (n *Node) keepModules(ctx context.Context, blobs *peers.Blobs) error {
+// keepModules brings the modules of all versions here that belong here: those that an alias points at, so that calls find them,
+// and a share of the others, so that they are on as many nodes as shards are. What was pushed before a node joined, or lay on one
+// that lost its disk, is there again so.
+func (n *Node) keepModules(ctx context.Context) error {
 	tick := time.NewTicker(modulesInterval)
 	defer tick.Stop()
 	var done uint64 // the revision up to which nothing is lacking
@@ -39,7 +38,7 @@ func (n *Node) keepModules(ctx context.Context, blobs *peers.Blobs) error {
 		if len(nodes) < 2 || revision == done && slices.Equal(nodes, among) || time.Now().Before(retry) {
 			continue
 		}
-		if n.fetchModules(ctx, blobs, nodes) {
+		if n.fetchModules(ctx, nodes) {
 			done, among = revision, nodes
 		} else {
 			retry = time.Now().Add(modulesRetry)
@@ -48,7 +47,7 @@ func (n *Node) keepModules(ctx context.Context, blobs *peers.Blobs) error {
 }
 
 // fetchModules fetches what is lacking, and tells whether nothing is lacking then.
-func (n *Node) fetchModules(ctx context.Context, blobs *peers.Blobs, nodes []shard.NodeID) bool {
+func (n *Node) fetchModules(ctx context.Context, nodes []shard.NodeID) bool {
 	all := true
 	for _, s := range n.view.Services() {
 		pointed := map[uint64]bool{}
@@ -63,7 +62,7 @@ func (n *Node) fetchModules(ctx context.Context, blobs *peers.Blobs, nodes []sha
 			if _, here := n.blobs.Stat(d); here {
 				continue
 			}
-			b, err := blobs.Open(ctx, d)
+			b, err := n.remote.Open(ctx, d)
 			if err != nil {
 				if all = false; ctx.Err() != nil {
 					return false
@@ -78,8 +77,8 @@ func (n *Node) fetchModules(ctx context.Context, blobs *peers.Blobs, nodes []sha
 	return all
 }
 
-// keepers are the nodes that keep a blob, as many as there are replicas: everybody comes to the same ones, and few change when a node joins or
-// goes (rendezvous hashing: Thaler and Ravishankar, 1998).
+// keepers are the nodes that keep a blob, as many as there are replicas: everybody comes to the same ones, and few change when a
+// node joins or goes (rendezvous hashing: Thaler and Ravishankar, 1998).
 func keepers(d digest.Digest, nodes []shard.NodeID) []shard.NodeID {
 	weight := func(n shard.NodeID) uint64 { return xxhash.Sum64String(string(n) + d.Hex()) }
 	all := slices.SortedFunc(slices.Values(nodes), func(a, b shard.NodeID) int { return cmp.Compare(weight(b), weight(a)) })

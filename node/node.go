@@ -131,8 +131,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.connect(); err != nil {
 		return nil, err
 	}
-	blobs := &peers.Blobs{Store: n.blobs, Peers: n.clients, Others: n.others}
-	n.remote = blobs
+	n.remote = &peers.Blobs{Store: n.blobs, Peers: n.clients, Others: n.others}
 	n.sched.SetShards(n.router)
 	n.metrics = newMetrics(n)
 	keyFile := n.cfg.SecretKey
@@ -147,12 +146,12 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	granted := &grants.Grants{Cache: grants.NewCache(sharedMemory, time.Now), Secrets: n.secrets.Value, Folder: inputs.Folder}
 	svc := &services.Services{
 		Grants: granted,
-		Shards: n.router, View: n.view, Host: n.host, Blobs: blobs, MaxModule: maxModule, Observe: n.metrics.observe,
+		Shards: n.router, View: n.view, Host: n.host, Blobs: n.remote, MaxModule: maxModule, Observe: n.metrics.observe,
 	}
 	granted.Invoke = svc.InvokeFor
-	n.jobs = jobs.NewService(n.router, n.sched, &dag.Planner{Resolver: svc, Files: inputs, Blobs: blobs, Partitions: uint32(2 * cfg.Slots)}, blobs)
+	n.jobs = jobs.NewService(n.router, n.sched, &dag.Planner{Resolver: svc, Files: inputs, Blobs: n.remote, Partitions: uint32(2 * cfg.Slots)}, n.remote)
 	n.pool = worker.New(cfg.Slots, n.sched, &jobs.Executor{
-		Shards: n.router, Host: n.host, Blobs: blobs, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
+		Shards: n.router, Host: n.host, Blobs: n.remote, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
 		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,
 	})
 	handler, err := rpc.Handler(rpc.Config{
@@ -235,7 +234,7 @@ func (n *Node) Run(ctx context.Context) error {
 		run.Part{Name: "scheduler", Run: n.sched.Run},
 		run.Part{Name: "worker", Run: n.pool.Run},
 		run.Part{Name: "housekeeping", Run: n.keepHouse},
-		run.Part{Name: "modules", Run: func(ctx context.Context) error { return n.keepModules(ctx, n.remote) }},
+		run.Part{Name: "modules", Run: n.keepModules},
 		// Last to start and first to stop: requests find everything they need.
 		run.Part{Name: "api", Run: n.serve, Ready: n.ready},
 		run.Part{Name: "controller", Run: n.controller.Run},

@@ -126,7 +126,8 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 	return table, nil
 }
 
-// askToJoin waits until a member tells what a new one has to know, and first writes down that it does. Whoever asks this node for something meanwhile is told that it waits.
+// askToJoin waits until a member tells what a new one has to know, and first writes down that it does. Whoever asks this node for
+// something meanwhile is told that it waits.
 func (n *Node) askToJoin(ctx context.Context, join []string) (_ *peerv1.JoinResponse, err error) {
 	if err := store.WritePrivate(n.cfg.FS, n.joiningFile(), joinFlags(join, n.cfg.Discover)+"\n"); err != nil {
 		return nil, err

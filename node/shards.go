@@ -72,6 +72,9 @@ func (n *Node) catchUp(ctx context.Context) error {
 // news is the topic of gossip that says that there is something new in the registry or the secrets.
 const news = "news"
 
+// newsInterval is the time between two of them at least: gossip is slow, and thousands of changes a second are one piece of news.
+const newsInterval = 100 * time.Millisecond
+
 // spreadNews gossips that there is something new, whenever the node that leads says so to itself.
 func (n *Node) spreadNews(ctx context.Context) {
 	for {
@@ -82,6 +85,11 @@ func (n *Node) spreadNews(ctx context.Context) {
 		}
 		if err := n.cluster.Tell(news, nil); err != nil {
 			slog.Debug("news not spread", "error", err) // those who wait for them look by themselves
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(newsInterval):
 		}
 	}
 }
@@ -104,8 +112,8 @@ func poke(c chan struct{}) {
 // followInterval is how often a node looks at what its own replicas do not tell it, if it hears no news.
 const followInterval = 2 * time.Second
 
-// follow keeps what is in memory of the registry and the secrets fresh on a node that has no replica of their shards. What has not changed
-// since the last time is not fetched.
+// follow keeps what is in memory of the registry and the secrets fresh on a node that has no replica of their shards. What has
+// not changed since the last time is not fetched.
 func (n *Node) follow(ctx context.Context) {
 	known := map[machine.ID]*peerv1.Unless{}
 	tick := time.NewTicker(followInterval)

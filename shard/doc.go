@@ -14,7 +14,7 @@
 //
 // The members of a shard change through its own log (Engine.Change): a new replica learns first, then it is given a vote, alone or
 // in the place of another. One that lacks more than the log still has is sent the whole state by the courier. A replica
-// that was removed is retired from its node and never comes back.
+// that was removed is retired from its node, once a quorum knows of it for good, and never comes back.
 //
 // The package does not know what commands mean, which nodes there are or how bytes travel between them: messages
 // for other nodes go to Config.Send, and Step takes theirs.

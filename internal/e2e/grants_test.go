@@ -141,7 +141,7 @@ func TestFoldersAreCheckedAtEachCall(t *testing.T) {
 
 func TestConfigsThatMakeNoSense(t *testing.T) {
 	t.Parallel()
-	for _, flag := range []string{"--slots=-1", "--collect-interval=-1s", "--retention=-1h"} {
+	for _, flag := range []string{"--slots=-1", "--collect-interval=-1s", "--retention=-1h", "--grace=-5m"} {
 		_, stderr, status := runWattle(t, "", "", "up", "--data", filepath.Join(t.TempDir(), "data"), "--addr", "127.0.0.1:0", flag)
 		if name, _, _ := strings.Cut(flag, "="); status != 1 || !strings.Contains(stderr, name+" is negative") {
 			t.Errorf("%s: %d %s", flag, status, stderr)
@@ -150,6 +150,7 @@ func TestConfigsThatMakeNoSense(t *testing.T) {
 	for flag, want := range map[string]string{
 		"--discover": "--insecure", "--gossip-addr=0.0.0.0:0": "--insecure", "--peer-addr=0.0.0.0:0": "--insecure", "--gossip-addr=nowhere": "--gossip-addr",
 		"--peer-addr=nowhere": "--peer-addr", "--advertise=me": "--advertise", "--join=": "names no address", "--join=a,,b": "names no address",
+		"--join=nonsense": "HOST:PORT", "--join=127.0.0.1:99999": "HOST:PORT", "--join=http://127.0.0.1:7070/x": "HOST:PORT", "--grace=1ns": "too short", "--zone=a\nb": "--zone",
 	} {
 		_, stderr, status := runWattle(t, "", "", "up", "--data", filepath.Join(t.TempDir(), "data"), "--addr", "127.0.0.1:0", flag)
 		if status == 0 || !strings.Contains(stderr, want) || strings.Contains(stderr, "goroutine") {

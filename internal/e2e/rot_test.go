@@ -9,10 +9,8 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/wattlehq/wattle/client"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/node"
-	"github.com/wattlehq/wattle/testdata"
 )
 
 func fileSize(t *testing.T, file string) int64 {
@@ -131,9 +129,9 @@ func TestRot(t *testing.T) {
 		}
 	}
 	c.call(c.nodes[0], "what needs no quorum goes on")
-	_, _, err := c.nodes[0].Push(t.Context(), "late", testdata.Wasm("noop"), client.PushOptions{})
+	_, err := c.nodes[0].Registry.SetAlias(t.Context(), connect.NewRequest(&wattlev1.SetAliasRequest{Service: "echo", Alias: "late", Number: 1}))
 	if connect.CodeOf(err) != connect.CodeUnavailable {
-		t.Errorf("a push without a quorum: %v", err)
+		t.Errorf("a change without a quorum: %v", err)
 	}
 }
 

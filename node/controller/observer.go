@@ -30,6 +30,26 @@ type Picture struct {
 	strays  []Step
 }
 
+// Replaced tells which nodes will not come back because others took their place: those that one says it was before its data was put
+// aside, and those at whose address another answers, since where one answers to its name nobody else does, whatever gossip still says.
+func Replaced(members []cluster.Member, answers func(cluster.Member) bool) map[string]bool {
+	at, replaced := map[string]string{}, map[string]bool{}
+	for _, m := range members {
+		if m.Status == cluster.Alive && answers(m) {
+			at[m.Peer] = m.ID
+			for _, old := range m.Replaces {
+				replaced[old] = true
+			}
+		}
+	}
+	for _, m := range members {
+		if other := at[m.Peer]; other != "" && other != m.ID {
+			replaced[m.ID] = true
+		}
+	}
+	return replaced
+}
+
 // Look puts the picture together. The same arguments give the same one.
 func (o *Observer) Look(now time.Time, members []cluster.Member, reports []directory.Report, want int) Picture {
 	p := Picture{Leaders: directory.Find(reports), View: placement.View{Want: want}}
@@ -43,23 +63,13 @@ func (o *Observer) Look(now time.Time, members []cluster.Member, reports []direc
 			}
 		}
 	}
-	// A node that lost its disk is another one at the same place: what the old one had is gone. Where one answers to its name, nobody
-	// else does, whatever gossip still says.
-	at, replaced := map[string]string{}, map[string]bool{}
-	for _, m := range members {
-		if m.Status == cluster.Alive && heard[shard.NodeID(m.ID)] {
-			at[m.Peer] = m.ID
-			for _, old := range m.Replaces {
-				replaced[old] = true
-			}
-		}
-	}
+	replaced := Replaced(members, func(m cluster.Member) bool { return heard[shard.NodeID(m.ID)] })
 	known := map[shard.NodeID]bool{}
 	for _, m := range members {
 		if m.Worker {
 			continue
 		}
-		if other := at[m.Peer]; other != "" && other != m.ID || replaced[m.ID] {
+		if replaced[m.ID] {
 			m.Status = cluster.Left
 		}
 		known[shard.NodeID(m.ID)] = true

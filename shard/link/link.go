@@ -2,7 +2,8 @@
 // only this one sends. Messages that were queued together travel in one frame, with one write.
 //
 // It promises little, since raft needs little: what is sent arrives in order and unchanged, or not at all. What cannot be sent
-// soon is dropped, and a node to which there is nothing to send is forgotten, so that one that is gone costs nothing. It does not know who the members are: Config.Addr does.
+// soon is dropped, and a node to which there is nothing to send is forgotten, so that one that is gone costs nothing. It does not
+// know who the members are: Config.Addr does.
 // Whoever can reach the port can speak: it proves nothing about either side yet.
 //
 // The caller runs Run, and may Send before and after.
