@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -95,7 +97,7 @@ func inProcess(t testing.TB, cfg node.Config) *target {
 		cfg.Data = filepath.Join(t.TempDir(), "data")
 	}
 	if cfg.Addr == "" {
-		cfg.Addr = "127.0.0.1:0"
+		cfg.Addr = freeAddr()
 	}
 	cfg.Cache = sharedCache
 	cfg.Fatal = func(err error) { panic(err) }
@@ -122,6 +124,35 @@ func inProcess(t testing.TB, cfg node.Config) *target {
 		t.Fatal("node not ready")
 	}
 	return newTarget(t, n.Addr(), cfg, stop)
+}
+
+// The ports that freeAddr hands out. The kernel gives none of them to a connection (it begins at 32768), so that a node that is
+// started again finds those it had.
+const firstPort, allPorts = 12000, 18000
+
+var ports atomic.Uint32
+
+// freeAddr is an address where nobody listens, nor at the two ports after it, which are a node's by default.
+func freeAddr() string {
+	for {
+		port := firstPort + (os.Getpid()*21+int(ports.Add(3)))%allPorts
+		free := true
+		for i := range 3 {
+			addr := fmt.Sprintf("127.0.0.1:%d", port+i)
+			l, err := net.Listen("tcp", addr)
+			if err == nil {
+				l.Close()
+			}
+			u, uerr := net.ListenPacket("udp", addr)
+			if uerr == nil {
+				u.Close()
+			}
+			free = free && err == nil && uerr == nil
+		}
+		if free {
+			return fmt.Sprintf("127.0.0.1:%d", port)
+		}
+	}
 }
 
 func newTarget(t testing.TB, addr string, cfg node.Config, stop func()) *target {
@@ -188,7 +219,7 @@ func tryBinary(t testing.TB, cfg node.Config) (*target, error) {
 func upArgs(cfg node.Config) []string {
 	addr := cfg.Addr
 	if addr == "" {
-		addr = "127.0.0.1:0"
+		addr = freeAddr()
 	}
 	args := []string{"up", "--data", cfg.Data, "--addr", addr}
 	add := func(flag string, v any, set bool) {

@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -38,17 +37,6 @@ func waiting(t *testing.T, data, addr string, join ...string) *exec.Cmd {
 	return cmd
 }
 
-// freeAddr is one where nobody listens.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
 	res, err := http.Get(url)
@@ -69,7 +57,7 @@ func TestWaitsToJoin(t *testing.T) {
 	first := inProcess(t, node.Config{Shards: 1})
 	first.settle()
 	first.stop()
-	addr := freeAddr(t)
+	addr := freeAddr()
 	waiting(t, filepath.Join(t.TempDir(), "data"), addr, first.addr)
 	eventually(t, "it answers", func() bool { status, _ := get(t, "http://"+addr+"/healthz"); return status == http.StatusOK })
 	if status, text := get(t, "http://"+addr+"/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(text, "waits to join") || !strings.Contains(text, first.addr) {
@@ -94,7 +82,7 @@ func TestInterruptedJoin(t *testing.T) {
 	first := inProcess(t, node.Config{Shards: 1})
 	first.settle()
 	first.stop()
-	data, addr := filepath.Join(t.TempDir(), "data"), freeAddr(t)
+	data, addr := filepath.Join(t.TempDir(), "data"), freeAddr()
 	cmd := waiting(t, data, addr, first.addr)
 	eventually(t, "it waits", func() bool { status, _ := get(t, "http://"+addr+"/healthz"); return status == http.StatusOK })
 	if err := cmd.Process.Kill(); err != nil {
