@@ -8,28 +8,60 @@ import (
 	"github.com/wattlehq/wattle/internal/machine"
 )
 
-// Dispatcher decides what a node runs next of the jobs whose shards it leads, and which starts have to be recorded first. It
-// is told what the shards decided and what became of the attempts it handed out.
+// Dispatcher decides what runs next of the jobs whose shards a node leads, here and on other nodes, and which starts have to be
+// recorded first. It is told what the shards decided, what became of the attempts it handed out, and what other nodes say of those
+// they have.
 //
-// It is a plain value without clock or lock: times are handed in, and the caller keeps callers apart. Shards are numbers here:
-// which one a job lives in is for the caller to know.
+// An attempt on another node is leased: it counts for as long as that node says that it has it. What a leader before this one handed
+// out is adopted when its holder says so; until all have said what they have, or have been silent for a lease's time, nothing
+// starts that may be running somewhere.
+//
+// It is a plain value without clock or lock: times are handed in, and the caller keeps callers apart. Shards are numbers here,
+// nodes are names: which shard a job lives in, and how a node is reached, is for the caller to know.
 type Dispatcher struct {
 	shardOf   func(JobID) uint32
 	queue     *Queue
 	terms     map[uint32]uint64 // the shards led here
 	deadlines map[JobID]time.Time
+	leases    map[TaskID]*lease
+	moves     map[TaskID]uint8
+	settling  map[uint32]*settling
+	takers    map[string]*taker
+	asked     uint64
+	again     time.Time // when a taker may get what it did not get yet
+	check     time.Time // when to look for leases that are over
 }
 
 // NewDispatcher returns a Dispatcher that leads nothing.
 func NewDispatcher(shardOf func(JobID) uint32) *Dispatcher {
-	return &Dispatcher{shardOf: shardOf, queue: NewQueue(), terms: map[uint32]uint64{}, deadlines: map[JobID]time.Time{}}
+	return &Dispatcher{
+		shardOf: shardOf, queue: NewQueue(), terms: map[uint32]uint64{}, deadlines: map[JobID]time.Time{},
+		leases: map[TaskID]*lease{}, moves: map[TaskID]uint8{}, settling: map[uint32]*settling{}, takers: map[string]*taker{},
+	}
 }
 
-// Lead says that a shard is led here from now on, and what its state asks for. What runs here already is adopted.
-func (d *Dispatcher) Lead(shard uint32, term uint64, effects []machine.Effect) {
+// Lead says that a shard is led here from now on, and what its state asks for. Here are attempts of it that run on this node for
+// another leader; those that count no more are returned. The others are the nodes that may run something of it as well: each is to be asked, see Reply.
+func (d *Dispatcher) Lead(now time.Time, shard uint32, term uint64, effects []machine.Effect, here []AttemptID, others []string) (stale []AttemptID) {
 	d.forget(shard)
 	d.terms[shard] = term
 	d.Applied(effects) // a state tells of nothing that is over
+	for _, id := range here {
+		if !d.queue.Adopt(id) {
+			stale = append(stale, id)
+		}
+	}
+	if len(others) == 0 {
+		return stale
+	}
+	s := &settling{term: term, until: now.Add(LeaseTime), waits: map[string]bool{}}
+	for _, n := range others {
+		s.waits[n] = true
+		d.taker(n).ask = true
+	}
+	d.settling[shard] = s
+	d.queue.Wait(d.of(shard))
+	return stale
 }
 
 // Applied takes what a command led to in a shard that is led here. It returns the jobs that are over, of which nothing may run on.
@@ -42,9 +74,12 @@ func (d *Dispatcher) Applied(effects []machine.Effect) (over []JobID) {
 			d.queue.Hold(e)
 		case Deadline:
 			d.deadlines[e.Job] = e.At
+		case Ended:
+			d.ended(e)
 		case Stop:
 			d.queue.Forget(e.Job)
 			delete(d.deadlines, e.Job)
+			d.stop(e.Job)
 			over = append(over, e.Job)
 		}
 	}
@@ -57,9 +92,25 @@ func (d *Dispatcher) Yield(shard uint32) {
 	d.forget(shard)
 }
 
+func (d *Dispatcher) of(shard uint32) func(JobID) bool {
+	return func(j JobID) bool { return d.shardOf(j) == shard }
+}
+
 func (d *Dispatcher) forget(shard uint32) {
-	of := func(j JobID) bool { return d.shardOf(j) == shard }
+	of := d.of(shard)
+	delete(d.settling, shard)
+	for id, l := range d.leases {
+		if of(id.Job) {
+			d.end(l)
+			d.queue.Done(id)
+		}
+	}
 	d.queue.Reset(of)
+	for id := range d.moves {
+		if of(id.Job) {
+			delete(d.moves, id)
+		}
+	}
 	for id := range d.deadlines {
 		if of(id) {
 			delete(d.deadlines, id)
@@ -67,30 +118,52 @@ func (d *Dispatcher) forget(shard uint32) {
 	}
 }
 
-// Next hands out the attempt that is to start now, if there is one. One that may have been started before comes with the
+// Next hands out the attempt that is to start here, if there is one. One that may have been started before comes with the
 // command that has to be recorded first; then Started or Refused says how that went. In the end comes Done, in any case but
 // Refused.
-func (d *Dispatcher) Next(now time.Time) (p Pick, start *storev1.JobCommand, ok bool) {
-	p, ok = d.queue.Next(now)
+func (d *Dispatcher) Next(now time.Time, t Taker) (p Pick, start *storev1.JobCommand, ok bool) {
+	p, again, ok := d.queue.Next(now, t)
+	if !again.IsZero() && (d.again.IsZero() || again.Before(d.again)) {
+		d.again = again
+	}
 	term := d.terms[d.shardOf(p.Task.Job)]
 	if !ok || p.Term == term {
 		return p, nil, ok
 	}
-	d.queue.Starting(p)
+	d.queue.Starting(p.Task)
 	return p, &storev1.JobCommand{Job: string(p.Task.Job), Change: &storev1.JobCommand_Start{Start: &storev1.Start{
 		Stage: p.Task.Stage, Task: p.Task.Index, Generation: p.Generation, Attempt: p.Attempt, Alone: p.Alone, Term: term,
 	}}}, true
 }
 
 // Started says that the start of an attempt is recorded, and as which attempt.
-func (d *Dispatcher) Started(p Pick, attempt uint32) { d.queue.Started(p, attempt) }
+func (d *Dispatcher) Started(p Pick, attempt uint32) {
+	d.queue.Started(p.Task, attempt, d.terms[d.shardOf(p.Task.Job)])
+}
 
 // Refused says that an attempt did not start. Its task may wait for its inputs or for its job to be resumed, and is told of
 // again then, at the same attempt; if the shard lost its leader, the next one knows what to do.
-func (d *Dispatcher) Refused(p Pick) { d.queue.Undo(p) }
+func (d *Dispatcher) Refused(p Pick) {
+	if l := d.leases[p.Task]; l != nil {
+		d.end(l)
+	}
+	d.queue.Undo(p.Task)
+}
 
-// Done says that an attempt has ended, however it did.
-func (d *Dispatcher) Done(id TaskID) { d.queue.Done(id) }
+// Done says that an attempt that ran here has ended, however it did, and how long it took; zero if that says nothing of others.
+func (d *Dispatcher) Done(id AttemptID, took time.Duration) {
+	h := d.queue.running[id.Task]
+	if h == nil || h.ID() != id || d.leases[id.Task] != nil {
+		return // it is another leader's, or counts no more
+	}
+	if took > 0 {
+		d.queue.Ended(id.Task, took)
+	}
+	d.queue.Done(id.Task)
+}
+
+// Ready returns how many tasks wait that a taker could run.
+func (d *Dispatcher) Ready(t Taker) int { return d.queue.Ready(t) }
 
 // Due returns the jobs whose time is over, each once, in order: they are to be told so by an Expire.
 func (d *Dispatcher) Due(now time.Time) (expired []JobID) {
@@ -104,14 +177,21 @@ func (d *Dispatcher) Due(now time.Time) (expired []JobID) {
 	return expired
 }
 
-// Wake returns when Next or Due will have something that they do not have now, however little else happens.
+// Wake returns when Next, Due, Grants or Expire will have something that they do not have now, however little else happens.
 func (d *Dispatcher) Wake(now time.Time) (at time.Time, ok bool) {
 	at, ok = d.queue.Wake(now)
-	for _, t := range d.deadlines {
-		if !ok || t.Before(at) {
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (!ok || t.Before(at)) {
 			at, ok = t, true
 		}
 	}
+	for _, t := range d.deadlines {
+		sooner(t)
+	}
+	if len(d.leases)+len(d.settling)+len(d.takers) > 0 {
+		sooner(d.check)
+	}
+	sooner(d.again)
 	return at, ok
 }
 

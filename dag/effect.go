@@ -15,6 +15,8 @@ type Run struct {
 	NotBefore time.Time
 	// Alone tasks were running when nodes died, twice: they run with nothing beside them.
 	Alone bool
+	// Pool names the workers it is for; without a name it is for all.
+	Pool string
 	// MaxParallel bounds the running tasks of the job and of the stage; zero is no bound.
 	MaxParallel, StageMaxParallel uint32
 }
@@ -24,6 +26,12 @@ type Hold struct {
 	Job   JobID
 	Stage uint32
 	All   bool
+}
+
+// Ended says that an attempt is over, and how long it took.
+type Ended struct {
+	AttemptID
+	Took time.Duration
 }
 
 // Stop says that a job is final: what still runs for it is stopped.

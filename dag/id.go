@@ -43,6 +43,12 @@ type TaskID struct {
 
 func (t TaskID) String() string { return fmt.Sprintf("%s/%d/%d", t.Job, t.Stage, t.Index) }
 
+// AttemptID names one try of a task: the attempts of each generation of its output count from 1.
+type AttemptID struct {
+	Task                TaskID
+	Generation, Attempt uint32
+}
+
 func errUnknownJob(id JobID) *fault.Error {
 	return fault.New(fault.NotFound, "unknown_job", "there is no job %s", id).Hint("wattle job ls lists the jobs there are")
 }

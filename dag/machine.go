@@ -2,6 +2,8 @@ package dag
 
 import (
 	"encoding/binary"
+	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -65,6 +67,7 @@ type transition struct {
 	job     *storev1.JobRecord
 	plan    *storev1.Plan
 	stages  map[uint32]*storev1.StageRecord
+	changed map[uint32]bool // the stages to be written
 	dirty   bool
 	effects []machine.Effect
 	result  *storev1.JobResult
@@ -83,6 +86,9 @@ func (t *transition) apply(c *storev1.JobCommand) *fault.Error {
 		return t.start(x.Start)
 	case *storev1.JobCommand_Finish:
 		return t.finish(x.Finish)
+	case *storev1.JobCommand_Finishes:
+		t.finishes(x.Finishes)
+		return nil
 	case *storev1.JobCommand_Lose:
 		return t.lose(x.Lose)
 	case *storev1.JobCommand_Cancel:
@@ -106,6 +112,9 @@ func (t *transition) flush() {
 	if !t.dirty {
 		return
 	}
+	for _, n := range slices.Sorted(maps.Keys(t.changed)) {
+		t.tx.Set(stageKey(t.id, n), encode(t.stages[n]))
+	}
 	t.tx.Set(jobKey('j', t.id), encode(t.job))
 	t.effect(Changed{t.id})
 }
@@ -123,8 +132,10 @@ func (t *transition) stage(n uint32) *storev1.StageRecord {
 }
 
 func (t *transition) setStage(n uint32) {
-	t.tx.Set(stageKey(t.id, n), encode(t.stages[n]))
-	t.dirty = true
+	if t.changed == nil {
+		t.changed = map[uint32]bool{}
+	}
+	t.changed[n], t.dirty = true, true
 }
 
 func (t *transition) setTask(stage, task uint32, r *storev1.TaskRecord) {
@@ -235,7 +246,7 @@ func stageEnd(id JobID, stage uint32) []byte { return taskKey(id, stage+1, 0) }
 func newRun(id JobID, plan *storev1.Plan, stage, task, count uint32, t *storev1.TaskRecord) Run {
 	r := Run{
 		Task: TaskID{id, stage, task}, Count: count, Generation: t.Generation, Attempt: t.Attempt, Term: t.Term,
-		Alone: t.Lost >= suspectAfter, MaxParallel: plan.MaxParallel, StageMaxParallel: plan.Stages[stage].MaxParallel,
+		Alone: t.Lost >= suspectAfter, MaxParallel: plan.MaxParallel, StageMaxParallel: plan.Stages[stage].MaxParallel, Pool: plan.Stages[stage].Pool,
 	}
 	if t.NotBefore != 0 {
 		r.NotBefore = time.Unix(0, t.NotBefore)

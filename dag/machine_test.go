@@ -185,6 +185,8 @@ func describe(effects []machine.Effect) string {
 			b.WriteString("  stop\n")
 		case Deadline:
 			fmt.Fprintf(&b, "  deadline at %s\n", e.At.Sub(epoch))
+		case Ended:
+			fmt.Fprintf(&b, "  ended stage %d task %d gen %d attempt %d\n", e.Task.Stage, e.Task.Index, e.Generation, e.Attempt)
 		case Changed:
 		default:
 			fmt.Fprintf(&b, "  %T\n", e)

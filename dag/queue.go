@@ -15,12 +15,9 @@ import (
 type Queue struct {
 	jobs    map[JobID]*jobQueue
 	ring    []*jobQueue // jobs that may have something to hand out, each at most once
-	alone   []Run
 	delayed delayed
-	running map[TaskID]Pick
-	held    map[TaskID]bool // of those, the ones that wait for their start to be recorded
-	behind  map[TaskID]Run  // newer attempts of tasks that still run in an older one
-	solo    bool            // what runs, runs alone
+	running map[TaskID]*handed
+	behind  map[TaskID]Run // newer attempts of tasks that still run in an older one
 }
 
 // Pick is one attempt handed out.
@@ -32,6 +29,28 @@ type Pick struct {
 	Term  uint64
 	Alone bool
 }
+
+// ID names the attempt.
+func (p Pick) ID() AttemptID { return AttemptID{p.Task, p.Generation, p.Attempt} }
+
+// handed is a pick, and the Run of this one task that it came from.
+type handed struct {
+	Pick
+	run Run
+	// starting says that it waits for its start to be recorded: it is none yet.
+	starting bool
+}
+
+// Taker is who asks for something to run. The zero Taker is a worker beside the queue that takes everything.
+type Taker struct {
+	// RTT is how long it takes to tell the taker something and to hear of it. What is shorter than two of them, or not known to
+	// be longer, is not worth the way.
+	RTT time.Duration
+	// Pools are the worker pools it belongs to, beside the one without a name.
+	Pools []string
+}
+
+func (t Taker) in(pool string) bool { return pool == "" || slices.Contains(t.Pools, pool) }
 
 type mark struct{ generation, attempt uint32 }
 
@@ -47,14 +66,40 @@ type jobQueue struct {
 	max     uint32
 	inRing  bool
 	over    bool // nothing more will come
+	waits   bool // until it is known who runs what of it
 }
 
 type stageQueue struct {
 	runs    []Run
 	running uint32
 	max     uint32
+	pool    string
 	first   bitset // tasks whose first attempt was handed out
 	later   map[uint32]mark
+	pace    pace
+}
+
+// pace is how long the tasks of a stage take.
+type pace struct {
+	began time.Time     // when somebody first asked for one
+	mean  time.Duration // of those that ended, the later ones counting more; zero if none has
+}
+
+func (p *pace) ended(took time.Duration) {
+	if p.mean == 0 {
+		p.mean = max(took, 1)
+	} else {
+		p.mean += (took - p.mean) / 8
+	}
+}
+
+// exceeds tells whether a task takes longer than that, as far as is known, or when that may be known.
+func (p *pace) exceeds(d time.Duration, now time.Time) (yes bool, when time.Time) {
+	if p.mean > 0 {
+		return p.mean > d, time.Time{}
+	}
+	when = p.began.Add(d)
+	return !now.Before(when), when
 }
 
 // bitset grows as it is set.
@@ -77,7 +122,7 @@ func (b bitset) clear(i uint32) {
 
 // NewQueue returns an empty queue.
 func NewQueue() *Queue {
-	return &Queue{jobs: map[JobID]*jobQueue{}, running: map[TaskID]Pick{}, held: map[TaskID]bool{}, behind: map[TaskID]Run{}}
+	return &Queue{jobs: map[JobID]*jobQueue{}, running: map[TaskID]*handed{}, behind: map[TaskID]Run{}}
 }
 
 // Add queues what a Run effect allows.
@@ -93,14 +138,10 @@ func (q *Queue) Add(r Run) {
 }
 
 func (q *Queue) add(r Run) {
-	if r.Alone {
-		q.alone = append(q.alone, r)
-		return
-	}
 	j := q.job(r.Task.Job)
 	j.max = r.MaxParallel
 	s := j.stage(r.Task.Stage)
-	s.max = r.StageMaxParallel
+	s.max, s.pool = r.StageMaxParallel, r.Pool
 	s.runs = append(s.runs, r)
 	q.enter(j)
 }
@@ -154,40 +195,29 @@ func (s *stageQueue) unnote(i uint32, m mark) {
 }
 
 func (q *Queue) enter(j *jobQueue) {
-	if !j.inRing {
+	if !j.inRing && !j.waits {
 		j.inRing = true
 		q.ring = append(q.ring, j)
 	}
 }
 
-// Next hands out the attempt that is to start now, if there is one.
-func (q *Queue) Next(now time.Time) (Pick, bool) {
+// Next hands out the attempt that a taker is to start now, if there is one for it. Without one, again is when there may be
+// although nothing else happens.
+func (q *Queue) Next(now time.Time, t Taker) (p Pick, again time.Time, ok bool) {
 	q.due(now)
-	if q.solo {
-		return Pick{}, false
-	}
-	for len(q.alone) > 0 {
-		r := q.alone[0]
-		stale := q.job(r.Task.Job).stage(r.Task.Stage).seen(r.Task.Index, mark{r.Generation, r.Attempt})
-		if len(q.running) > 0 && !stale {
-			return Pick{}, false // nothing new beside what has to run alone
-		}
-		q.alone = q.alone[1:]
-		if p, ok := q.hand(q.job(r.Task.Job), r, r.Task.Index); ok {
-			q.solo = true
-			return p, true
-		}
-	}
-	for len(q.ring) > 0 {
+	for range len(q.ring) {
 		j := q.ring[0]
 		q.ring = q.ring[1:]
 		j.inRing = false
-		if p, ok := q.from(j); ok {
+		p, left := q.from(j, now, t, &again)
+		if p != nil || left {
 			q.enter(j)
-			return p, true
+		}
+		if p != nil {
+			return p.Pick, time.Time{}, true
 		}
 	}
-	return Pick{}, false
+	return Pick{}, again, false
 }
 
 // due queues the retries whose time has come.
@@ -199,92 +229,176 @@ func (q *Queue) due(now time.Time) {
 	}
 }
 
-// from hands out something of a job, unless its bounds are reached: then a Done lets it in again.
-func (q *Queue) from(j *jobQueue) (Pick, bool) {
+// from hands out something of a job, unless its bounds are reached: then a Done lets it in again. It tells whether something is
+// left that is not for this taker, or not yet.
+func (q *Queue) from(j *jobQueue, now time.Time, t Taker, again *time.Time) (p *handed, left bool) {
 	if q.jobs[j.id] != j || j.max > 0 && j.running >= j.max {
-		return Pick{}, false
+		return nil, false
 	}
 	for _, n := range j.order {
 		s := j.stages[n]
-		if s.max > 0 && s.running >= s.max {
+		if s.max > 0 && s.running >= s.max || len(s.runs) == 0 {
 			continue
+		}
+		if !t.in(s.pool) {
+			left = true
+			continue
+		}
+		if s.pace.began.IsZero() {
+			s.pace.began = now
+		}
+		if t.RTT > 0 {
+			if worth, when := s.pace.exceeds(2*t.RTT, now); !worth {
+				left = true
+				if !when.IsZero() && (again.IsZero() || when.Before(*again)) {
+					*again = when
+				}
+				continue
+			}
 		}
 		for len(s.runs) > 0 {
 			r := s.runs[0]
-			i := r.Task.Index
-			if r.Count == 1 {
+			r.Count = 1
+			if s.runs[0].Count == 1 {
 				s.runs = s.runs[1:]
 			} else {
 				s.runs[0].Task.Index++
 				s.runs[0].Count--
 			}
-			if p, ok := q.hand(j, r, i); ok {
-				return p, true
+			if p := q.hand(j, r); p != nil {
+				return p, false
 			}
 		}
 	}
-	return Pick{}, false
+	return nil, left
 }
 
-func (q *Queue) hand(j *jobQueue, r Run, index uint32) (Pick, bool) {
-	s := j.stage(r.Task.Stage)
-	m := mark{r.Generation, r.Attempt}
-	id := TaskID{r.Task.Job, r.Task.Stage, index}
-	if s.seen(index, m) {
-		return Pick{}, false
+// hand hands out what a Run of one task allows, unless it is known already.
+func (q *Queue) hand(j *jobQueue, r Run) *handed {
+	id, m := r.Task, mark{r.Generation, r.Attempt}
+	s := j.stage(id.Stage)
+	if s.seen(id.Index, m) {
+		return nil
 	}
 	if _, busy := q.running[id]; busy {
 		// The attempt that runs counts no more, but it is not over yet: the next one waits for it.
-		r.Task, r.Count = id, 1
 		if old, ok := q.behind[id]; !ok || !(mark{old.Generation, old.Attempt}).covers(m) {
 			q.behind[id] = r
 		}
-		return Pick{}, false
+		return nil
 	}
-	s.note(index, m)
-	p := Pick{Task: id, Generation: r.Generation, Attempt: r.Attempt, Term: r.Term, Alone: r.Alone}
-	q.running[id] = p
+	s.note(id.Index, m)
+	h := &handed{run: r, Pick: Pick{Task: id, Generation: r.Generation, Attempt: r.Attempt, Term: r.Term, Alone: r.Alone}}
+	q.running[id] = h
 	j.running++
 	s.running++
-	return p, true
+	return h
+}
+
+// Adopt hands out an attempt that waits here and runs somewhere already. It tells whether there is such a one.
+func (q *Queue) Adopt(id AttemptID) bool {
+	j := q.jobs[id.Task.Job]
+	if j == nil || j.stages[id.Task.Stage] == nil {
+		return false
+	}
+	s := j.stages[id.Task.Stage]
+	for i, r := range s.runs {
+		before := id.Task.Index - r.Task.Index
+		if r.Generation != id.Generation || r.Attempt != id.Attempt || id.Task.Index < r.Task.Index || before >= r.Count {
+			continue
+		}
+		first, one, rest := r, r, r
+		first.Count = before
+		one.Task.Index, one.Count = id.Task.Index, 1
+		rest.Task.Index, rest.Count = id.Task.Index+1, r.Count-before-1
+		s.runs = slices.Replace(s.runs, i, i+1, slices.DeleteFunc([]Run{first, rest}, func(r Run) bool { return r.Count == 0 })...)
+		return q.hand(j, one) != nil
+	}
+	return false
+}
+
+// Settle lets jobs run of which it is known now who runs what.
+func (q *Queue) Settle(match func(JobID) bool) {
+	for id, j := range q.jobs {
+		if j.waits && match(id) {
+			j.waits = false
+			q.enter(j)
+		}
+	}
+}
+
+// Wait keeps what waits now of the jobs that match, until Settle.
+func (q *Queue) Wait(match func(JobID) bool) {
+	for id, j := range q.jobs {
+		j.waits = j.waits || match(id)
+	}
+	q.ring = slices.DeleteFunc(q.ring, func(j *jobQueue) bool {
+		j.inRing = !j.waits
+		return j.waits
+	})
 }
 
 // Starting says that an attempt handed out waits for its start to be recorded: it is not one yet.
-func (q *Queue) Starting(p Pick) { q.held[p.Task] = true }
+func (q *Queue) Starting(id TaskID) {
+	if h := q.running[id]; h != nil {
+		h.starting = true
+	}
+}
 
 // Started says that an attempt handed out got a new number when its start was recorded.
-func (q *Queue) Started(p Pick, attempt uint32) {
-	if r, ok := q.running[p.Task]; ok {
-		delete(q.held, p.Task)
-		r.Attempt = attempt
-		q.running[p.Task] = r
-		if j := q.jobs[p.Task.Job]; j != nil {
-			j.stage(p.Task.Stage).note(p.Task.Index, mark{p.Generation, attempt})
-		}
+func (q *Queue) Started(id TaskID, attempt uint32, term uint64) {
+	h := q.running[id]
+	if h == nil {
+		return
+	}
+	h.starting = false
+	h.Attempt, h.run.Attempt, h.run.Term = attempt, attempt, term
+	if j := q.jobs[id.Job]; j != nil {
+		j.stage(id.Stage).note(id.Index, mark{h.Generation, attempt})
 	}
 }
 
 // Undo gives back an attempt that was handed out and did not begin. Told of it again, Next hands it out again.
-func (q *Queue) Undo(p Pick) {
-	if j := q.jobs[p.Task.Job]; j != nil {
-		if s := j.stages[p.Task.Stage]; s != nil {
-			s.unnote(p.Task.Index, mark{p.Generation, p.Attempt})
+func (q *Queue) Undo(id TaskID) {
+	h := q.running[id]
+	if h == nil {
+		return
+	}
+	if j := q.jobs[id.Job]; j != nil {
+		if s := j.stages[id.Stage]; s != nil {
+			s.unnote(id.Index, mark{h.Generation, h.Attempt})
 		}
 	}
-	q.Done(p.Task)
+	q.Done(id)
 }
+
+// Again hands out an attempt once more that was handed out: as it is, because it did not begin; or, if it may have, in an attempt
+// of its own, whose start is to be recorded.
+func (q *Queue) Again(id TaskID, begun bool) {
+	h := q.running[id]
+	if h == nil {
+		return
+	}
+	over := q.jobs[id.Job] == nil || q.jobs[id.Job].over
+	q.Undo(id)
+	if over {
+		return
+	}
+	if begun {
+		h.run.Term = unrecorded
+	}
+	q.add(h.run)
+}
+
+// unrecorded is the term of no leader: whatever comes of it has to be recorded first.
+const unrecorded = ^uint64(0)
 
 // Done says that an attempt handed out has ended, however it did.
 func (q *Queue) Done(id TaskID) {
-	p, ok := q.running[id]
-	if !ok {
+	if _, ok := q.running[id]; !ok {
 		return
 	}
 	delete(q.running, id)
-	delete(q.held, id)
-	if p.Alone {
-		q.solo = false
-	}
 	if j := q.jobs[id.Job]; j != nil {
 		j.running--
 		j.stage(id.Stage).running--
@@ -336,26 +450,25 @@ func (q *Queue) Reset(match func(JobID) bool) {
 	q.dropWaiting(func(r Run) bool { return match(r.Task.Job) })
 	for id, j := range q.jobs {
 		if match(id) {
-			j.stages, j.order, j.running, j.max = map[uint32]*stageQueue{}, nil, 0, 0
+			j.stages, j.order, j.running, j.max, j.waits = map[uint32]*stageQueue{}, nil, 0, 0, false
 			delete(q.jobs, id)
 		}
 	}
 	q.ring = slices.DeleteFunc(q.ring, func(j *jobQueue) bool { return q.jobs[j.id] != j })
-	for id, p := range q.running {
+	for id, h := range q.running {
 		if match(id.Job) {
 			j := q.job(id.Job)
 			j.running++
 			s := j.stage(id.Stage)
 			s.running++
-			if !q.held[id] {
-				s.note(id.Index, mark{p.Generation, p.Attempt})
+			if !h.starting {
+				s.note(id.Index, mark{h.Generation, h.Attempt})
 			}
 		}
 	}
 }
 
 func (q *Queue) dropWaiting(match func(Run) bool) {
-	q.alone = slices.DeleteFunc(q.alone, match)
 	q.delayed = slices.DeleteFunc(q.delayed, match)
 	heap.Init(&q.delayed)
 	maps.DeleteFunc(q.behind, func(_ TaskID, r Run) bool { return match(r) })
@@ -367,6 +480,38 @@ func (q *Queue) Running(id JobID, stage uint32) uint32 {
 		return j.stages[stage].running
 	}
 	return 0
+}
+
+// Ready returns how many tasks wait that a taker could run, as far as bounds let them.
+func (q *Queue) Ready(t Taker) (n int) {
+	for _, j := range q.ring {
+		ready := uint32(0)
+		for _, s := range j.stages {
+			of := uint32(0)
+			if !t.in(s.pool) {
+				continue
+			}
+			for _, r := range s.runs {
+				of += r.Count
+			}
+			if s.max > 0 {
+				of = min(of, s.max-min(s.max, s.running))
+			}
+			ready += of
+		}
+		if j.max > 0 {
+			ready = min(ready, j.max-min(j.max, j.running))
+		}
+		n += int(ready)
+	}
+	return n
+}
+
+// Ended says how long an attempt of a stage took.
+func (q *Queue) Ended(id TaskID, took time.Duration) {
+	if j := q.jobs[id.Job]; j != nil && j.stages[id.Stage] != nil {
+		j.stages[id.Stage].pace.ended(took)
+	}
 }
 
 // Size returns how many jobs the queue knows and how many attempts are handed out.

@@ -16,6 +16,7 @@ type model struct {
 	running map[TaskID]Pick
 	jobMax  map[JobID]uint32
 	stMax   map[JobID][]uint32
+	waits   map[JobID]bool
 }
 
 func (m *model) seen(id TaskID, k mark) bool {
@@ -54,45 +55,27 @@ func (m *model) full(id TaskID, atMost bool) bool {
 	return jm > 0 && job >= jm || sm > 0 && stage >= sm
 }
 
-func (m *model) soloRuns() bool {
-	for _, p := range m.running {
-		if p.Alone {
-			return true
-		}
-	}
-	return false
+// ready tells whether Next could hand it out.
+func (m *model) ready(r Run, now time.Time) bool {
+	_, busy := m.running[r.Task]
+	return !busy && !m.waits[r.Task.Job] && !r.NotBefore.After(now) && !m.seen(r.Task, mark{r.Generation, r.Attempt}) && !m.full(r.Task, false)
 }
 
 // missed returns something that Next should have handed out.
 func (m *model) missed(now time.Time) (Run, bool) {
-	if m.soloRuns() {
-		return Run{}, false
-	}
-	var eligible []Run
-	alone := false
-	for id, runs := range m.waiting {
+	for _, runs := range m.waiting {
 		for _, r := range runs {
-			_, busy := m.running[id]
-			if r.NotBefore.After(now) || m.seen(id, mark{r.Generation, r.Attempt}) {
-				continue
-			}
-			alone = alone || r.Alone
-			if busy {
-				continue
-			}
-			if r.Alone && len(m.running) == 0 || !r.Alone && !m.full(id, false) {
-				eligible = append(eligible, r)
+			if m.ready(r, now) {
+				return r, true
 			}
 		}
 	}
-	// One that has to run alone lets nothing else begin before it.
-	if alone {
-		eligible = slices.DeleteFunc(eligible, func(r Run) bool { return !r.Alone })
-	}
-	if len(eligible) == 0 {
-		return Run{}, false
-	}
-	return eligible[0], true
+	return Run{}, false
+}
+
+// drop forgets what waits of an attempt and those before it.
+func (m *model) drop(p Pick) {
+	m.waiting[p.Task] = slices.DeleteFunc(m.waiting[p.Task], func(r Run) bool { return mark{p.Generation, p.Attempt}.covers(mark{r.Generation, r.Attempt}) })
 }
 
 func (m *model) forget(match func(TaskID) bool, all bool) {
@@ -109,7 +92,7 @@ func (m *model) forget(match func(TaskID) bool, all bool) {
 }
 
 // Whatever it is told in whatever order, the queue hands each attempt out at most once, exceeds no bound, leaves nothing waiting that
-// could run, keeps alone what has to be, and is empty in the end.
+// could run, and is empty in the end.
 func TestQueueModel(t *testing.T) {
 	t.Parallel()
 	rounds := 2000
@@ -126,7 +109,7 @@ func TestQueueModel(t *testing.T) {
 func queueRound(t *testing.T, seed uint64) (ok bool) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	q, now := NewQueue(), epoch
-	m := &model{map[TaskID][]Run{}, map[TaskID]mark{}, map[TaskID]Pick{}, map[JobID]uint32{}, map[JobID][]uint32{}}
+	m := &model{map[TaskID][]Run{}, map[TaskID]mark{}, map[TaskID]Pick{}, map[JobID]uint32{}, map[JobID][]uint32{}, map[JobID]bool{}}
 	jobs := []JobID{"a", "b", "c"}
 	for _, j := range jobs {
 		m.jobMax[j] = rng.Uint32N(4)
@@ -146,7 +129,7 @@ func queueRound(t *testing.T, seed uint64) (ok bool) {
 	}
 	for range 150 {
 		j := jobs[rng.IntN(len(jobs))]
-		switch op := rng.IntN(20); {
+		switch op := rng.IntN(24); {
 		case op < 7:
 			r := Run{Task: TaskID{j, rng.Uint32N(3), rng.Uint32N(6)}, Count: 1, Attempt: 1, MaxParallel: m.jobMax[j]}
 			r.StageMaxParallel = m.stMax[j][r.Task.Stage]
@@ -163,7 +146,7 @@ func queueRound(t *testing.T, seed uint64) (ok bool) {
 			m.add(r)
 		case op < 12:
 			now = now.Add(time.Duration(rng.IntN(2)) * time.Second)
-			p, got := q.Next(now)
+			p, got := next(q, now)
 			log = append(log, fmt.Sprintf("next %v %v;", p, got))
 			if !got {
 				if r, missed := m.missed(now); missed {
@@ -173,16 +156,16 @@ func queueRound(t *testing.T, seed uint64) (ok bool) {
 			}
 			k := mark{p.Generation, p.Attempt}
 			told := slices.ContainsFunc(m.waiting[p.Task], func(r Run) bool {
-				return r.Generation == p.Generation && r.Attempt == p.Attempt && r.Alone == p.Alone && !r.NotBefore.After(now)
+				return r.Generation == p.Generation && r.Attempt == p.Attempt && !r.NotBefore.After(now)
 			})
 			if _, busy := m.running[p.Task]; busy || !told || m.seen(p.Task, k) {
 				return fail("%v: running %v, told %v, handed out before %v", p, busy, told, m.seen(p.Task, k))
 			}
-			if m.soloRuns() || p.Alone && len(m.running) > 0 {
-				return fail("%v is not alone", p)
-			}
 			m.running[p.Task], m.newest[p.Task] = p, k
-			if !p.Alone && m.full(p.Task, true) {
+			if m.waits[p.Task.Job] {
+				return fail("%v of a job that waits", p)
+			}
+			if m.full(p.Task, true) {
 				return fail("%v is one too many", p)
 			}
 		case op < 15:
@@ -194,18 +177,17 @@ func queueRound(t *testing.T, seed uint64) (ok bool) {
 		case op == 15:
 			if p, some := anyRunning(); some {
 				log = append(log, fmt.Sprintf("started %v;", p.Task))
-				q.Started(p, p.Attempt+1)
+				q.Started(p.Task, p.Attempt+1, 1)
 				p.Attempt++
 				m.running[p.Task], m.newest[p.Task] = p, mark{p.Generation, p.Attempt}
 			}
 		case op == 16:
 			if p, some := anyRunning(); some {
 				log = append(log, fmt.Sprintf("undo %v;", p))
-				q.Undo(p)
+				q.Undo(p.Task)
 				delete(m.running, p.Task)
 				m.newest[p.Task] = mark{p.Generation, p.Attempt - 1}
-				// It waits no more until it is told of again.
-				m.waiting[p.Task] = slices.DeleteFunc(m.waiting[p.Task], func(r Run) bool { return mark{p.Generation, p.Attempt}.covers(mark{r.Generation, r.Attempt}) })
+				m.drop(p) // it waits no more until it is told of again
 				q.Hold(Hold{Job: p.Task.Job, All: true})
 				m.forget(func(id TaskID) bool { return id.Job == p.Task.Job }, false)
 			}
@@ -218,6 +200,42 @@ func queueRound(t *testing.T, seed uint64) (ok bool) {
 			log = append(log, fmt.Sprintf("reset %v;", j))
 			q.Reset(func(id JobID) bool { return id == j })
 			m.forget(func(id TaskID) bool { return id.Job == j }, true)
+			delete(m.waits, j)
+		case op == 19:
+			if p, some := anyRunning(); some {
+				begun := rng.IntN(2) == 0
+				log = append(log, fmt.Sprintf("again %v %v;", p, begun))
+				q.Again(p.Task, begun)
+				delete(m.running, p.Task)
+				m.newest[p.Task] = mark{p.Generation, p.Attempt - 1}
+				m.drop(p)
+				m.waiting[p.Task] = append(m.waiting[p.Task], Run{Task: p.Task, Count: 1, Generation: p.Generation, Attempt: p.Attempt, Alone: p.Alone})
+			}
+		case op == 20:
+			for _, id := range slices.SortedFunc(maps.Keys(m.waiting), compareTasks) {
+				for _, r := range m.waiting[id] {
+					k := mark{r.Generation, r.Attempt}
+					if _, busy := m.running[id]; busy || !r.NotBefore.IsZero() || m.seen(id, k) || rng.IntN(3) > 0 {
+						continue
+					}
+					log = append(log, fmt.Sprintf("adopt %v %v;", id, k))
+					if !q.Adopt(AttemptID{id, r.Generation, r.Attempt}) {
+						return fail("%v %v cannot be adopted", id, k)
+					}
+					m.running[id], m.newest[id] = Pick{Task: id, Generation: r.Generation, Attempt: r.Attempt, Alone: r.Alone}, k
+				}
+			}
+			if q.Adopt(AttemptID{TaskID{j, 0, 77}, 0, 1}) {
+				return fail("adopted what nobody told of")
+			}
+		case op == 21:
+			log = append(log, fmt.Sprintf("wait %v;", j))
+			q.Wait(func(id JobID) bool { return id == j })
+			m.waits[j] = q.jobs[j] != nil
+		case op == 22:
+			log = append(log, fmt.Sprintf("settle %v;", j))
+			q.Settle(func(id JobID) bool { return id == j })
+			delete(m.waits, j)
 		}
 		for _, j := range jobs {
 			for s := range uint32(3) {
@@ -234,23 +252,18 @@ func queueRound(t *testing.T, seed uint64) (ok bool) {
 	for id := range m.running {
 		q.Done(id)
 	}
-	if p, got := q.Next(now.Add(time.Hour)); got {
+	if p, got := next(q, now.Add(time.Hour)); got {
 		return fail("%v of a job that is over", p)
 	}
-	if n, r := q.Size(); n != 0 || r != 0 || len(q.ring)+len(q.alone)+len(q.delayed)+len(q.behind) != 0 || q.solo {
+	if n, r := q.Size(); n != 0 || r != 0 || len(q.ring)+len(q.delayed)+len(q.behind) != 0 {
 		return fail("left over: %d jobs, %d attempts, %+v", n, r, q)
 	}
 	return true
 }
 
-func compareTasks(a, b TaskID) int {
-	switch {
-	case a.String() < b.String():
-		return -1
-	case a.String() > b.String():
-		return 1
-	}
-	return 0
+func next(q *Queue, now time.Time) (Pick, bool) {
+	p, _, ok := q.Next(now, Taker{})
+	return p, ok
 }
 
 // Jobs take turns however many tasks each has, and what was begun is finished first.
@@ -264,7 +277,7 @@ func TestQueueOrder(t *testing.T) {
 	q.Add(Run{Task: TaskID{"small", 1, 0}, Count: 1, Attempt: 1})
 	var got []string
 	for range 6 {
-		p, _ := q.Next(epoch)
+		p, _ := next(q, epoch)
 		got = append(got, p.Task.String())
 	}
 	if want := []string{"big/0/0", "small/2/5", "big/0/1", "small/1/0", "big/0/2", "small/0/0"}; !slices.Equal(got, want) {
@@ -277,20 +290,20 @@ func TestQueueAttemptBehind(t *testing.T) {
 	t.Parallel()
 	q, id := NewQueue(), TaskID{"a", 0, 0}
 	q.Add(Run{Task: id, Count: 1, Attempt: 1})
-	if _, ok := q.Next(epoch); !ok {
+	if _, ok := next(q, epoch); !ok {
 		t.Fatal("nothing")
 	}
 	q.Add(Run{Task: id, Count: 1, Attempt: 3})
 	q.Add(Run{Task: id, Count: 1, Attempt: 2})
-	if p, ok := q.Next(epoch); ok {
+	if p, ok := next(q, epoch); ok {
 		t.Fatalf("%v while the first attempt runs", p)
 	}
 	q.Done(id)
-	if p, ok := q.Next(epoch); !ok || p.Attempt != 3 {
+	if p, ok := next(q, epoch); !ok || p.Attempt != 3 {
 		t.Fatalf("%v, %v, want attempt 3", p, ok)
 	}
 	q.Done(id)
-	if p, ok := q.Next(epoch); ok {
+	if p, ok := next(q, epoch); ok {
 		t.Fatalf("%v although attempt 3 was handed out", p)
 	}
 }
@@ -301,17 +314,17 @@ func TestQueueUndo(t *testing.T) {
 	q, id := NewQueue(), TaskID{"a", 0, 0}
 	for range 3 {
 		q.Add(Run{Task: id, Count: 1, Attempt: 2})
-		p, ok := q.Next(epoch)
+		p, ok := next(q, epoch)
 		if !ok || p.Attempt != 2 {
 			t.Fatalf("%v, %v", p, ok)
 		}
-		q.Undo(p)
-		if p, ok := q.Next(epoch); ok {
+		q.Undo(p.Task)
+		if p, ok := next(q, epoch); ok {
 			t.Fatalf("%v, told of by nobody", p)
 		}
 	}
 	q.Add(Run{Task: id, Count: 1, Attempt: 1})
-	if p, ok := q.Next(epoch); ok {
+	if p, ok := next(q, epoch); ok {
 		t.Fatalf("%v, which is older", p)
 	}
 }
@@ -330,10 +343,10 @@ func TestQueueWake(t *testing.T) {
 		if at, ok := q.Wake(due.Add(-1)); !ok || !at.Equal(due) {
 			t.Errorf("wake at %v, want %v", at, due)
 		}
-		if p, ok := q.Next(due.Add(-1)); ok {
+		if p, ok := next(q, due.Add(-1)); ok {
 			t.Errorf("%v too early", p)
 		}
-		if p, ok := q.Next(due); !ok || p.Task.Index != uint32(s) {
+		if p, ok := next(q, due); !ok || p.Task.Index != uint32(s) {
 			t.Errorf("%v, %v, want task %d", p, ok, s)
 		}
 	}
@@ -347,24 +360,24 @@ func TestQueueResetWhileStarting(t *testing.T) {
 	run := Run{Task: id, Count: 1, Attempt: 1}
 	all := func(JobID) bool { return true }
 	q.Add(run)
-	p, _ := q.Next(epoch)
-	q.Starting(p)
+	p, _ := next(q, epoch)
+	q.Starting(p.Task)
 	q.Reset(all)
 	q.Add(run)
-	if p, ok := q.Next(epoch); ok {
+	if p, ok := next(q, epoch); ok {
 		t.Fatalf("%v beside the one that waits", p)
 	}
-	q.Undo(p)
-	p, ok := q.Next(epoch)
+	q.Undo(p.Task)
+	p, ok := next(q, epoch)
 	if !ok || p.Attempt != 1 {
 		t.Fatalf("%v, %v: the task is forgotten", p, ok)
 	}
-	q.Starting(p)
-	q.Started(p, 2)
+	q.Starting(p.Task)
+	q.Started(p.Task, 2, 1)
 	q.Reset(all)
 	q.Add(Run{Task: id, Count: 1, Attempt: 2})
 	q.Done(id)
-	if p, ok := q.Next(epoch); ok {
+	if p, ok := next(q, epoch); ok {
 		t.Fatalf("%v, which has run", p)
 	}
 }

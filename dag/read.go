@@ -30,7 +30,7 @@ type Input struct {
 
 // ReadWork returns what an attempt needs. One that is not the recorded one any more, or whose job is over, is told so with the
 // Precondition errors "stale_attempt" and "job_final": nothing it did would count. One whose inputs are not all there gets
-// "input_pending": its task will run again when they are.
+// "input_pending", one that waits for its job or stage to go on "not_now": its task will run again when they are.
 func ReadWork(r machine.Reader, p Pick) (*Work, error) {
 	id := p.Task
 	job := readJob(r, id.Job)
@@ -38,8 +38,12 @@ func ReadWork(r machine.Reader, p Pick) (*Work, error) {
 		return nil, errUnknownJob(id.Job)
 	}
 	plan := readPlan(r, id.Job)
-	if _, err := current(r, job, plan, id, p.Generation, p.Attempt); err != nil {
+	stage := func(n uint32) *storev1.StageRecord { return readStage(r, id.Job, n) }
+	if _, err := current(r, job, plan, stage, id, p.Generation, p.Attempt); err != nil {
 		return nil, err
+	}
+	if job.State == wattlev1.JobState_JOB_STATE_PAUSED || stage(id.Stage).State != wattlev1.StageState_STAGE_STATE_RUNNING {
+		return nil, fault.New(fault.Precondition, "not_now", "the task waits")
 	}
 	w := &Work{Stage: plan.Stages[id.Stage]}
 	input := func(i uint32) error {
@@ -174,7 +178,7 @@ func ReadTasks(r machine.Reader, id JobID, stage, offset, limit uint32) ([]*watt
 	for i := offset; i < s.Tasks && i-offset < limit; i++ {
 		t := readTask(r, id, stage, i, st.Term)
 		tasks = append(tasks, &wattlev1.Task{
-			Stage: s.Name, Index: i, State: taskState(job, st, t), Attempt: t.Attempt, Generation: t.Generation, Errors: t.Errors, Usage: t.Usage,
+			Stage: s.Name, Index: i, State: taskState(job, st, t), Attempt: t.Attempt, Generation: t.Generation, Errors: t.Errors, Usage: t.Usage, Node: t.Node,
 			OutputDigest: t.Output.GetBytes().GetDigest(), OutputBytes: t.Output.GetBytes().GetSize(),
 		})
 	}

@@ -106,14 +106,14 @@ func (t *transition) finalize(state wattlev1.JobState, err *wattlev1.JobError) {
 }
 
 // current returns the record of a task if generation and attempt are the recorded ones and it is unfinished: this is the fence.
-func current(r machine.Reader, job *storev1.JobRecord, plan *storev1.Plan, id TaskID, generation, attempt uint32) (*storev1.TaskRecord, *fault.Error) {
+func current(r machine.Reader, job *storev1.JobRecord, plan *storev1.Plan, stage func(uint32) *storev1.StageRecord, id TaskID, generation, attempt uint32) (*storev1.TaskRecord, *fault.Error) {
 	if final(job.State) {
 		return nil, errFinal(id.Job)
 	}
 	if int(id.Stage) >= len(plan.Stages) || id.Index >= plan.Stages[id.Stage].Tasks {
 		return nil, errUnknownTask(id)
 	}
-	st := readStage(r, id.Job, id.Stage)
+	st := stage(id.Stage)
 	t := readTask(r, id.Job, id.Stage, id.Index, st.Term)
 	if st.Term == 0 || t.Generation != generation || t.Attempt != attempt ||
 		t.State == wattlev1.TaskState_TASK_STATE_COMPLETED || t.State == wattlev1.TaskState_TASK_STATE_DISCARDED {
@@ -123,7 +123,7 @@ func current(r machine.Reader, job *storev1.JobRecord, plan *storev1.Plan, id Ta
 }
 
 func (t *transition) current(stage, task, generation, attempt uint32) (*storev1.TaskRecord, *fault.Error) {
-	return current(t.tx, t.job, t.plan, TaskID{t.id, stage, task}, generation, attempt)
+	return current(t.tx, t.job, t.plan, t.stage, TaskID{t.id, stage, task}, generation, attempt)
 }
 
 // start records that the next attempt of a task begins, and how the one before it ended: unknown.
@@ -172,7 +172,12 @@ func (t *transition) finish(c *storev1.Finish) *fault.Error {
 	if err != nil {
 		return err
 	}
-	r.Usage = c.Usage
+	r.Usage, r.Node = c.Usage, c.Node
+	ended := Ended{AttemptID: AttemptID{TaskID{t.id, c.Stage, c.Task}, c.Generation, c.Attempt}}
+	if c.GetCompleted() != nil {
+		ended.Took = c.Usage.GetDuration().AsDuration()
+	}
+	t.effect(ended)
 	switch o := c.Outcome.(type) {
 	case *storev1.Finish_Completed:
 		t.completed(c, r, o.Completed)
@@ -189,6 +194,14 @@ func (t *transition) finish(c *storev1.Finish) *fault.Error {
 		return fault.New(fault.Invalid, "bad_command", "a finish without an outcome")
 	}
 	return nil
+}
+
+// finishes takes several as if they came one by one. One that is refused has no answer of its own: whoever sent it has lost its
+// attempt, and can do nothing about it.
+func (t *transition) finishes(c *storev1.Finishes) {
+	for _, f := range c.Finishes {
+		_ = t.finish(f)
+	}
 }
 
 func (t *transition) completed(c *storev1.Finish, r *storev1.TaskRecord, out *storev1.Output) {

@@ -118,7 +118,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.view = registry.NewView()
-	n.sched = jobs.NewScheduler(time.Now)
+	n.sched = jobs.NewScheduler(jobs.Config{Slots: cfg.Slots})
 	if err := n.openData(ctx); err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.remote = &peers.Blobs{Store: n.blobs, Peers: n.clients, Others: n.others}
-	n.sched.SetShards(n.router)
+	n.sched.Connect(n.router, work{n})
 	n.metrics = newMetrics(n)
 	keyFile := n.cfg.SecretKey
 	if keyFile == "" {
@@ -151,7 +151,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	granted.Invoke = svc.InvokeFor
 	n.jobs = jobs.NewService(n.router, n.sched, &dag.Planner{Resolver: svc, Files: inputs, Blobs: n.remote, Partitions: uint32(2 * cfg.Slots)}, n.remote)
 	n.pool = worker.New(cfg.Slots, n.sched, &jobs.Executor{
-		Shards: n.router, Host: n.host, Blobs: n.remote, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
+		Node: n.ID(), Host: n.host, Blobs: n.remote, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
 		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,
 	})
 	handler, err := rpc.Handler(rpc.Config{

@@ -365,6 +365,8 @@ func (n *Node) connect() error {
 	n.cluster = cluster.New(cfg)
 	n.link = link.New(link.Config{
 		Cluster: n.identity.ClusterId, Self: self, Listener: n.frames, Addr: n.peerAddr, Receive: n.engine.Step,
+		Work: func(from shard.NodeID, ms []*peerv1.WorkMessage) { n.sched.Heard(string(from), ms) },
+		Gone: func(id shard.NodeID) { n.sched.Gone(string(id)) },
 	})
 	n.hands = &peers.Hands{Self: self, Engine: n.engine, Peers: n.clients, Lacks: n.watch.All}
 	n.router = &peers.Router{Hands: n.hands, Alive: n.others}

@@ -19,7 +19,6 @@ import (
 	"github.com/wattlehq/wattle/host"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
-	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/internal/trace"
 	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/store"
@@ -33,7 +32,8 @@ const DefaultTaskOutput = 1 << 30
 
 // Executor runs attempts. It is a worker.Runner; its fields must be set.
 type Executor struct {
-	Shards Shards
+	// Node is this one.
+	Node   string
 	Host   *host.Host
 	Blobs  Blobs
 	Inputs *Inputs
@@ -48,14 +48,14 @@ type Executor struct {
 
 // Run implements worker.Runner.
 func (x *Executor) Run(_ context.Context, a *Attempt) Outcome {
-	t := &task{Executor: x, a: a, ctx: a.ctx}
+	t := &task{Executor: x, a: a, ctx: a.ctx, work: a.Work}
 	defer a.cancel(nil)
 	out, err := t.run()
-	if errors.Is(context.Cause(a.ctx), errJobOver) || errors.Is(err, errOvertaken) {
+	if errors.Is(context.Cause(a.ctx), errJobOver) {
 		return Outcome{}
 	}
 	f := &storev1.Finish{
-		Stage: a.Task.Stage, Task: a.Task.Index, Generation: a.Generation, Attempt: a.Attempt,
+		Stage: a.Task.Stage, Task: a.Task.Index, Generation: a.Generation, Attempt: a.Attempt, Node: x.Node,
 		Usage: &wattlev1.CallUsage{Duration: durationpb.New(t.stats.Duration), PeakMemoryBytes: t.stats.PeakMemory, Fuel: t.stats.Fuel, LogDropped: t.stats.LogDropped},
 	}
 	var lost *lostInput
@@ -66,16 +66,13 @@ func (x *Executor) Run(_ context.Context, a *Attempt) Outcome {
 		slog.Warn("the output of a task is lost, it is made again", "task", a.Task, "error", err)
 		f.Outcome = &storev1.Finish_Released{Released: &storev1.Release{}}
 		return Outcome{Finish: f, Lost: []*storev1.Lose{lost.lose}}
-	case a.ctx.Err() != nil, fault.KindOf(err) == fault.Unavailable, fault.Reason(err) == "input_pending":
+	case a.ctx.Err() != nil, fault.KindOf(err) == fault.Unavailable:
 		f.Outcome = &storev1.Finish_Released{Released: &storev1.Release{}}
 	default:
 		f.Outcome = &storev1.Finish_Failed{Failed: t.failure(err)}
 	}
 	return Outcome{Finish: f}
 }
-
-// errOvertaken says that an attempt is none any more, found out before it began.
-var errOvertaken = errors.New("another attempt took over, or the job is over")
 
 // lostInput says that the output of another task could not be read.
 type lostInput struct {
@@ -126,17 +123,6 @@ type task struct {
 }
 
 func (t *task) run() (out *storev1.Output, err error) {
-	err = t.Shards.Read(t.ctx, Slot(t.a.Task.Job), machine.Jobs, func(r machine.Reader) (err error) {
-		t.work, err = dag.ReadWork(r, t.a.Pick)
-		return err
-	})
-	switch fault.Reason(err) {
-	case "stale_attempt", "job_final", "unknown_job":
-		return nil, errOvertaken
-	}
-	if err != nil {
-		return nil, err
-	}
 	defer func() {
 		for _, c := range t.closers {
 			err = errors.Join(err, c())

@@ -3,7 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -12,7 +12,6 @@ import (
 	"github.com/wattlehq/wattle/dag"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	"github.com/wattlehq/wattle/internal/digest"
-	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/shard"
 	"github.com/wattlehq/wattle/store/blob"
@@ -23,6 +22,8 @@ type Shards interface {
 	Propose(ctx context.Context, p shard.Proposal) (machine.Result, error)
 	// ProposeHere is Propose if this node leads, and fails at once otherwise.
 	ProposeHere(ctx context.Context, p shard.Proposal) (machine.Result, error)
+	// Peek reads the replica on this node, if there is one, as it is.
+	Peek(slot machine.Slot, id machine.ID, fn func(machine.Reader) error) error
 	Read(ctx context.Context, slot machine.Slot, id machine.ID, fn func(machine.Reader) error) error
 	ReadShard(ctx context.Context, id shard.ID, m machine.ID, fn func(machine.Slot, machine.Reader) error) error
 	Table() *shard.Table
@@ -42,7 +43,9 @@ type Blobs interface {
 // Attempt is one try of a task, handed to the worker.
 type Attempt struct {
 	dag.Pick
-	// ctx ends when the job is stopped or the node is.
+	// Work is what it has to do.
+	Work *dag.Work
+	// ctx ends when the job is stopped or the node is, or when the attempt counts no more.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 }
@@ -54,52 +57,76 @@ type Outcome struct {
 	Lost []*storev1.Lose
 }
 
-// errJobOver is why an attempt's context ends when its job does.
-var errJobOver = errors.New("the job is over")
+// errJobOver is why an attempt's context ends when it counts no more.
+var errJobOver = errors.New("the job is over, or another attempt took over")
 
-// Scheduler hands out what this node runs next, as its Dispatcher decides, and records how it ended. It is a shard.Sink and a
-// worker.Source.
+// Scheduler hands out what this node runs next, as its Dispatcher and its Holder decide, to its own worker and to other nodes,
+// takes from them what its worker has room for, and records how it ended. It is a shard.Sink and a worker.Source.
 type Scheduler struct {
+	cfg    Config
 	shards Shards
-	now    func() time.Time
+	peers  Peers
 
 	mu         sync.Mutex
 	more       *sync.Cond // something may have become ready
 	dispatcher *dag.Dispatcher
-	running    map[dag.TaskID]*Attempt
+	holder     *dag.Holder
+	attempts   map[dag.AttemptID]*Attempt // that the holder has
 	watchers   map[dag.JobID]map[chan struct{}]bool
-	timer      chan struct{} // the next wake-up may have changed
+	changed    chan struct{} // there may be something to tell others, or the next wake-up changed
+	asked      time.Time     // when other nodes were chosen to be asked
+	stopping   bool
 	finishing  sync.WaitGroup
+	finishes   map[dag.JobID]*finishes
 	stats      Stats
+}
+
+// Config is what a Scheduler needs. Fields without a default must be set.
+type Config struct {
+	// Slots is how many attempts run here at once.
+	Slots int
+	// Pools are the worker pools of this node.
+	Pools []string
+	// Now is the clock; time.Now by default.
+	Now func() time.Time
 }
 
 // Stats count since the start.
 type Stats struct {
 	Started, Completed, Failed, Released, Restarted uint64
+	// Given are attempts that went to other nodes, Taken those that came from them.
+	Given, Taken uint64
 }
 
-// NewScheduler returns a Scheduler that starts nothing. SetShards must be called before it is used: shards and scheduler know
+// NewScheduler returns a Scheduler that starts nothing. Connect must be called before it is used: shards and scheduler know
 // each other.
-func NewScheduler(now func() time.Time) *Scheduler {
-	s := &Scheduler{
-		now: now, running: map[dag.TaskID]*Attempt{}, watchers: map[dag.JobID]map[chan struct{}]bool{}, timer: make(chan struct{}, 1),
+func NewScheduler(cfg Config) *Scheduler {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
-	s.dispatcher = dag.NewDispatcher(func(id dag.JobID) uint32 { return uint32(s.shards.Table().Of(Slot(id))) })
+	s := &Scheduler{
+		cfg: cfg, attempts: map[dag.AttemptID]*Attempt{}, watchers: map[dag.JobID]map[chan struct{}]bool{}, changed: make(chan struct{}, 1),
+		finishes: map[dag.JobID]*finishes{},
+	}
+	shardOf := func(id dag.JobID) uint32 { return uint32(s.shards.Table().Of(Slot(id))) }
+	s.dispatcher = dag.NewDispatcher(shardOf)
+	s.holder = dag.NewHolder(dag.HolderConfig{ShardOf: shardOf, Slots: cfg.Slots, Session: rand.Uint64(), Pools: cfg.Pools})
 	s.more = sync.NewCond(&s.mu)
 	return s
 }
 
-// SetShards ties the scheduler to the engine whose Sink it is.
-func (s *Scheduler) SetShards(sh Shards) { s.shards = sh }
+// Connect ties the scheduler to the engine whose Sink it is, and to other nodes.
+func (s *Scheduler) Connect(sh Shards, p Peers) { s.shards, s.peers = sh, p }
 
 // Slot returns where a job's state lies.
 func Slot(id dag.JobID) machine.Slot { return shard.SlotOf(string(id)) }
 
-// Lead implements shard.Sink: what runs here already is adopted, everything else comes from the state.
+// Lead implements shard.Sink: what runs already is adopted, everything else comes from the state.
 func (s *Scheduler) Lead(id shard.ID, term uint64, effects []machine.Effect) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dispatcher.Lead(uint32(id), term, effects)
+	stale := s.dispatcher.Lead(s.cfg.Now(), uint32(id), term, effects, s.holder.Of(uint32(id), term), s.peers.Workers())
+	s.stop(stale)
 	s.poke()
 }
 
@@ -124,9 +151,9 @@ func (s *Scheduler) Applied(_ shard.ID, term uint64, effects []machine.Effect) {
 		return
 	}
 	for _, job := range s.dispatcher.Applied(effects) {
-		for task, a := range s.running {
-			if task.Job == job {
-				a.cancel(errJobOver)
+		for id := range s.attempts {
+			if id.Task.Job == job {
+				s.stop([]dag.AttemptID{id})
 			}
 		}
 	}
@@ -144,7 +171,7 @@ func (s *Scheduler) Yield(id shard.ID) {
 func (s *Scheduler) poke() {
 	s.more.Broadcast()
 	select {
-	case s.timer <- struct{}{}:
+	case s.changed <- struct{}{}:
 	default:
 	}
 }
@@ -168,112 +195,112 @@ func (s *Scheduler) Watch(id dag.JobID) (<-chan struct{}, func()) {
 	}
 }
 
-// Next implements worker.Source.
+// Next implements worker.Source. What other nodes gave comes first: they wait for it.
 func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
 	defer context.AfterFunc(ctx, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.more.Broadcast()
+		if !s.stopping {
+			s.stopping = true
+			s.holder.Return()
+		}
+		s.poke()
 	})()
-	for {
-		a, start, err := s.pick(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if start == nil || s.record(ctx, a, start) {
-			return a, nil
-		}
-		s.undo(a)
-	}
-}
-
-// undo gives back an attempt that did not start.
-func (s *Scheduler) undo(a *Attempt) {
-	a.cancel(nil)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.running, a.Task)
-	s.dispatcher.Refused(a.Pick)
-	s.poke()
-}
-
-// pick waits for an attempt, and for the command that records its start if there has to be one.
-func (s *Scheduler) pick(ctx context.Context) (*Attempt, *storev1.JobCommand, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
 		if ctx.Err() != nil {
-			return nil, nil, ctx.Err()
+			return nil, ctx.Err()
 		}
-		if p, start, ok := s.dispatcher.Next(s.now()); ok {
-			a := &Attempt{Pick: p}
+		if id, ok := s.holder.Next(); ok {
+			a := s.attempts[id]
 			a.ctx, a.cancel = context.WithCancelCause(ctx)
-			s.running[p.Task] = a
 			s.stats.Started++
-			return a, start, nil
+			return a, nil
+		}
+		if !s.holder.Full() {
+			if p, start, ok := s.dispatcher.Next(s.cfg.Now(), dag.Taker{Pools: s.cfg.Pools}); ok {
+				s.take(ctx, p, start)
+				continue
+			}
 		}
 		s.more.Wait()
 	}
 }
 
-// record makes the start of an attempt that may repeat one durable, and tells whether it may run.
-func (s *Scheduler) record(ctx context.Context, a *Attempt, start *storev1.JobCommand) bool {
-	// A start whose outcome nobody waited for would look like one that was lost with its node.
-	// Only the leader that hands it out may start it, so nobody else is asked.
-	res, err := s.put(context.WithoutCancel(ctx), s.shards.ProposeHere, a.Task.Job, start)
-	if err != nil || res.GetAttempt() == 0 {
-		return false
-	}
+// take makes an attempt of what this node is to run of its own. The caller holds mu, which is free meanwhile.
+func (s *Scheduler) take(ctx context.Context, p dag.Pick, start *storev1.JobCommand) {
+	s.mu.Unlock()
+	a, err := s.prepare(ctx, p, start)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	a.Attempt = res.Attempt
-	s.dispatcher.Started(a.Pick, res.Attempt)
-	s.stats.Restarted++
-	return true
+	if err != nil {
+		s.dispatcher.Refused(p)
+		s.poke()
+		return
+	}
+	s.attempts[a.ID()] = a
+	s.holder.Hand(a.Pick)
+	s.more.Broadcast() // it may be one that has to wait
 }
 
-func (s *Scheduler) drop(a *Attempt) {
-	a.cancel(nil)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.running, a.Task)
-	s.dispatcher.Done(a.Task)
-	s.poke()
+// prepare records the start of an attempt that may repeat one, and reads what it has to do. An error says that it does not run.
+func (s *Scheduler) prepare(ctx context.Context, p dag.Pick, start *storev1.JobCommand) (*Attempt, error) {
+	if start != nil {
+		// A start whose outcome nobody waited for would look like one that was lost with its node.
+		// Only the leader that hands it out may start it, so nobody else is asked.
+		res, err := s.put(context.WithoutCancel(ctx), s.shards.ProposeHere, p.Task.Job, start)
+		switch {
+		case err != nil:
+			return nil, err
+		case res.GetAttempt() == 0:
+			return nil, errJobOver
+		}
+		p.Attempt = res.Attempt
+		s.mu.Lock()
+		s.dispatcher.Started(p, res.Attempt)
+		s.stats.Restarted++
+		s.mu.Unlock()
+	}
+	a := &Attempt{Pick: p}
+	// As this node has it: if it leads no more, the attempt may count no more, which shows in the end.
+	err := s.shards.Peek(Slot(p.Task.Job), machine.Jobs, func(r machine.Reader) (err error) {
+		a.Work, err = dag.ReadWork(r, p)
+		return err
+	})
+	return a, err
+}
+
+// stop ends attempts that count no more. The caller holds mu.
+func (s *Scheduler) stop(ids []dag.AttemptID) {
+	for _, id := range ids {
+		if a := s.attempts[id]; a != nil && s.holder.Drop(id) {
+			a.cancel(errJobOver)
+		} else {
+			delete(s.attempts, id)
+		}
+	}
 }
 
 // Done implements worker.Source. The slot is free at once; the outcome is recorded beside the next attempt.
 func (s *Scheduler) Done(a *Attempt, o Outcome) {
-	s.drop(a)
-	if o.Finish == nil && len(o.Lost) == 0 {
-		return
-	}
+	a.cancel(nil)
+	took := time.Duration(0)
 	s.mu.Lock()
 	switch {
 	case o.Finish.GetCompleted() != nil:
 		s.stats.Completed++
+		took = o.Finish.GetUsage().GetDuration().AsDuration()
 	case o.Finish.GetFailed() != nil:
 		s.stats.Failed++
-	default:
+	case o.Finish != nil:
 		s.stats.Released++
 	}
+	delete(s.attempts, a.ID())
+	s.holder.Done(a.ID(), took)
+	s.dispatcher.Done(a.ID(), took)
+	s.poke()
 	s.mu.Unlock()
-	s.finishing.Go(func() {
-		// Not the attempt's context: what it did must be recorded although it has ended.
-		ctx := context.WithoutCancel(a.ctx)
-		for _, l := range o.Lost {
-			if _, err := s.propose(ctx, a.Task.Job, &storev1.JobCommand{Change: &storev1.JobCommand_Lose{Lose: l}}); err != nil {
-				slog.Warn("lost output not recorded", "task", a.Task, "error", err)
-			}
-		}
-		if o.Finish == nil {
-			return
-		}
-		_, err := s.propose(ctx, a.Task.Job, &storev1.JobCommand{Change: &storev1.JobCommand_Finish{Finish: o.Finish}})
-		// A stale attempt or a job that is over is the fence at work; without a leader the task is found by the next one.
-		if err != nil && fault.KindOf(err) != fault.Precondition && fault.KindOf(err) != fault.Unavailable && fault.KindOf(err) != fault.NotFound {
-			slog.Error("finish not recorded", "task", a.Task, "error", err)
-		}
-	})
+	s.record(a, o)
 }
 
 // propose puts a command of a job into its shard's log.
@@ -298,40 +325,6 @@ func (s *Scheduler) put(
 	}
 	r := &storev1.JobResult{}
 	return r, proto.Unmarshal(res.Value, r)
-}
-
-// Run wakes retries that are due and ends jobs whose time is over. It returns when ctx has ended and every outcome handed
-// to Done is recorded.
-func (s *Scheduler) Run(ctx context.Context) error {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for {
-		s.mu.Lock()
-		now := s.now()
-		expired := s.dispatcher.Due(now)
-		next := now.Add(time.Hour)
-		if at, ok := s.dispatcher.Wake(now); ok && at.Before(next) {
-			next = at
-		}
-		s.more.Broadcast()
-		s.mu.Unlock()
-		for _, id := range expired {
-			s.finishing.Go(func() {
-				_, err := s.propose(ctx, id, &storev1.JobCommand{Change: &storev1.JobCommand_Expire{Expire: &storev1.Expire{}}})
-				if err != nil && fault.KindOf(err) != fault.NotFound && ctx.Err() == nil {
-					slog.Warn("deadline not recorded", "job", id, "error", err)
-				}
-			})
-		}
-		timer.Reset(max(next.Sub(now), time.Millisecond))
-		select {
-		case <-timer.C:
-		case <-s.timer:
-		case <-ctx.Done():
-			s.finishing.Wait()
-			return nil
-		}
-	}
 }
 
 // Running returns how many attempts of a stage run here.

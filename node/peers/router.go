@@ -36,6 +36,11 @@ func (r *Router) Table() *shard.Table { return r.Engine.Table() }
 // Here tells whether this node has a replica of a shard.
 func (r *Router) Here(id shard.ID) bool { return r.Engine.Has(id) }
 
+// Peek is shard.Engine.Peek: what the replica on this node has.
+func (r *Router) Peek(slot machine.Slot, id machine.ID, fn func(machine.Reader) error) error {
+	return r.Engine.Peek(slot, id, fn)
+}
+
 // undecided tells whether an error means that nothing was done because nobody leads here.
 func undecided(err error) bool {
 	reason := fault.Reason(err)

@@ -1,9 +1,9 @@
-// Package link carries the shards' messages between nodes, over TCP connections of its own: one to each node, on which
+// Package link carries messages between nodes, those of the shards and those about work, over TCP connections of its own: one to each node, on which
 // only this one sends. Messages that were queued together travel in one frame, with one write.
 //
 // It promises little, since raft needs little: what is sent arrives in order and unchanged, or not at all. What cannot be sent
 // soon is dropped, and a node to which there is nothing to send is forgotten, so that one that is gone costs nothing. It does not
-// know who the members are: Config.Addr does.
+// know who the members are: Config.Addr does. It notices when a node's process ends.
 // Whoever can reach the port can speak: it proves nothing about either side yet.
 //
 // The caller runs Run, and may Send before and after.
@@ -13,8 +13,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -31,8 +33,11 @@ type Config struct {
 	Listener net.Listener
 	// Addr returns where a node listens, if that is known.
 	Addr func(shard.NodeID) (string, bool)
-	// Receive takes what came from a node. It must not block for long: the connection waits for it.
+	// Receive takes what came from a node, Work what is not for a shard. They must not block for long: the connection waits for them.
 	Receive func(from shard.NodeID, ms []*peerv1.ShardMessage)
+	Work    func(from shard.NodeID, ms []*peerv1.WorkMessage)
+	// Gone is told of nodes whose process is no more: its connection ended, and nobody listens where it was. It must not block.
+	Gone func(shard.NodeID)
 	// Dial connects; by TCP by default.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
 	// MaxQueued bounds the bytes that wait for one node; what comes on top is dropped. 64 MiB by default.
@@ -44,6 +49,8 @@ const (
 	dialTimeout  = 2 * time.Second
 	helloTimeout = 5 * time.Second
 	writeTimeout = 10 * time.Second
+	probeTime    = 100 * time.Millisecond
+	probes       = 10
 	leastBackoff = 50 * time.Millisecond
 	mostBackoff  = time.Second
 	// A node to which there was nothing to send for so long is forgotten, until there is: it may be gone for good.
@@ -78,9 +85,18 @@ func New(cfg Config) *Network {
 // Dropped returns how many messages were not sent.
 func (n *Network) Dropped() uint64 { return n.dropped.Load() }
 
-// Send queues messages for a node. It does not block.
+// Send queues messages of shards for a node. It does not block.
 func (n *Network) Send(to shard.NodeID, ms []*peerv1.ShardMessage) {
-	for !n.peer(to).put(ms) { // it ended at this very moment
+	n.put(to, &peerv1.PeerMessages{Shards: ms}, false)
+}
+
+// SendWork queues messages about work for a node. It does not block.
+func (n *Network) SendWork(to shard.NodeID, ms ...*peerv1.WorkMessage) {
+	n.put(to, &peerv1.PeerMessages{Work: ms}, false)
+}
+
+func (n *Network) put(to shard.NodeID, ms *peerv1.PeerMessages, anew bool) {
+	for !n.peer(to).put(ms, anew) { // it ended at this very moment
 	}
 }
 
@@ -182,12 +198,22 @@ func (n *Network) serve(ctx context.Context, c net.Conn) {
 		return
 	}
 	_ = c.SetDeadline(time.Time{})
+	from := shard.NodeID(hello.From)
 	for {
-		var ms peerv1.ShardMessages
+		var ms peerv1.PeerMessages
 		if f.read(&ms, maxFrame) != nil {
-			return
+			break
 		}
-		n.cfg.Receive(shard.NodeID(hello.From), ms.Messages)
+		if len(ms.Shards) > 0 {
+			n.cfg.Receive(from, ms.Shards)
+		}
+		if len(ms.Work) > 0 && n.cfg.Work != nil {
+			n.cfg.Work(from, ms.Work)
+		}
+	}
+	// Whether its process is no more shows when it is called.
+	if ctx.Err() == nil {
+		n.put(from, &peerv1.PeerMessages{}, true)
 	}
 }
 
@@ -198,17 +224,15 @@ type peer struct {
 	wake chan struct{}
 
 	mu    sync.Mutex
-	queue []*peerv1.ShardMessage
+	queue *peerv1.PeerMessages
 	bytes int
+	anew  bool // the connection is to be made again
 	ended bool
 }
 
 // put queues messages, unless the peer has ended.
-func (p *peer) put(ms []*peerv1.ShardMessage) bool {
-	size := 0
-	for _, m := range ms {
-		size += proto.Size(m)
-	}
+func (p *peer) put(ms *peerv1.PeerMessages, anew bool) bool {
+	size := proto.Size(ms)
 	p.mu.Lock()
 	switch {
 	case p.ended:
@@ -216,14 +240,21 @@ func (p *peer) put(ms []*peerv1.ShardMessage) bool {
 		return false
 	case p.bytes+size > p.n.cfg.MaxQueued:
 		p.mu.Unlock()
-		p.n.dropped.Add(uint64(len(ms)))
+		p.n.dropped.Add(uint64(count(ms)))
 		return true
 	}
-	p.queue, p.bytes = append(p.queue, ms...), p.bytes+size
+	if p.queue == nil {
+		p.queue = &peerv1.PeerMessages{}
+	}
+	p.queue.Shards, p.queue.Work = append(p.queue.Shards, ms.Shards...), append(p.queue.Work, ms.Work...)
+	p.bytes += size
+	p.anew = p.anew || anew
 	p.mu.Unlock()
 	p.rouse()
 	return true
 }
+
+func count(ms *peerv1.PeerMessages) int { return len(ms.GetShards()) + len(ms.GetWork()) }
 
 func (p *peer) rouse() {
 	select {
@@ -232,18 +263,19 @@ func (p *peer) rouse() {
 	}
 }
 
-func (p *peer) take() (ms []*peerv1.ShardMessage, ended bool) {
+func (p *peer) take() (ms *peerv1.PeerMessages, anew, ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	ms, p.queue, p.bytes = p.queue, nil, 0
-	return ms, p.ended
+	ms, anew = p.queue, p.anew
+	p.queue, p.bytes, p.anew = nil, 0, false
+	return ms, anew, p.ended
 }
 
 // end has it take nothing any more, whatever is queued or only if nothing is.
 func (p *peer) end(whatever bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ended = p.ended || whatever || len(p.queue) == 0
+	p.ended = p.ended || whatever || p.queue == nil
 	return p.ended
 }
 
@@ -268,9 +300,17 @@ func (p *peer) run() {
 			}
 		}
 		idle.Reset(idleTimeout)
-		ms, ended := p.take()
+		ms, anew, ended := p.take()
 		if ended {
 			return
+		}
+		if anew {
+			c.close()
+			c, retry = nil, time.Time{}
+			if count(ms) == 0 {
+				p.probe(ctx)
+				continue
+			}
 		}
 		if c == nil && !time.Now().Before(retry) {
 			var err error
@@ -282,7 +322,7 @@ func (p *peer) run() {
 			}
 		}
 		if c == nil {
-			p.n.dropped.Add(uint64(len(ms)))
+			p.n.dropped.Add(uint64(count(ms)))
 			continue
 		}
 		if err := c.send(ms); err != nil {
@@ -307,23 +347,56 @@ func (c *conn) close() {
 	}
 }
 
-func (c *conn) send(ms []*peerv1.ShardMessage) error {
-	for len(ms) > 0 {
-		n, size := 0, 0
-		for n < len(ms) && (n == 0 || size+proto.Size(ms[n]) <= fullFrame) {
-			size += proto.Size(ms[n])
-			n++
-		}
+func (c *conn) send(ms *peerv1.PeerMessages) error {
+	shards, work := ms.GetShards(), ms.GetWork()
+	for len(shards)+len(work) > 0 {
+		room := fullFrame
+		frame := &peerv1.PeerMessages{Shards: cut(&shards, &room), Work: cut(&work, &room)}
 		_ = c.SetWriteDeadline(time.Now().Add(writeTimeout))
-		if err := c.f.write(&peerv1.ShardMessages{Messages: ms[:n]}); err != nil {
+		if err := c.f.write(frame); err != nil {
 			return err
 		}
-		ms = ms[n:]
 	}
 	return nil
 }
 
-func (p *peer) connect(ctx context.Context) (*conn, error) {
+// cut takes messages off for as long as there is room, or one if nothing was put into the frame yet.
+func cut[M proto.Message](ms *[]M, room *int) []M {
+	n := 0
+	for n < len(*ms) {
+		size := proto.Size((*ms)[n])
+		if size > *room && *room < fullFrame {
+			break
+		}
+		*room -= size
+		n++
+	}
+	head := (*ms)[:n]
+	*ms = (*ms)[n:]
+	return head
+}
+
+// probe finds out whether anybody listens. A process that ends may still be called for a moment, and is gone before it answers.
+func (p *peer) probe(ctx context.Context) {
+	for range probes {
+		c, err := p.dial(ctx)
+		if errors.Is(err, syscall.ECONNREFUSED) || ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			stop := context.AfterFunc(ctx, func() { c.Close() })
+			_ = c.SetReadDeadline(time.Now().Add(probeTime))
+			_, err = c.Read(make([]byte, 1))
+			stop()
+			c.Close()
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return // it waits for what we have to say
+		}
+	}
+}
+
+func (p *peer) dial(ctx context.Context) (net.Conn, error) {
 	addr, ok := p.n.cfg.Addr(p.id)
 	if !ok {
 		return nil, errors.New("no address")
@@ -331,6 +404,14 @@ func (p *peer) connect(ctx context.Context) (*conn, error) {
 	dial, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	nc, err := p.n.cfg.Dial(dial, addr)
+	if errors.Is(err, syscall.ECONNREFUSED) && p.n.cfg.Gone != nil {
+		p.n.cfg.Gone(p.id)
+	}
+	return nc, err
+}
+
+func (p *peer) connect(ctx context.Context) (*conn, error) {
+	nc, err := p.dial(ctx)
 	if err != nil {
 		return nil, err
 	}

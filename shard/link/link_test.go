@@ -35,6 +35,7 @@ func (t *town) addr(id shard.NodeID) (string, bool) {
 type delivery struct {
 	from shard.NodeID
 	m    *peerv1.ShardMessage
+	work *peerv1.WorkMessage
 }
 
 // node runs a Network until the test or stop ends it.
@@ -52,9 +53,21 @@ func (w *town) node(t *testing.T, id shard.NodeID, cluster, addr string) (n *Net
 	n = New(Config{Cluster: cluster, Self: id, Listener: l, Addr: w.addr, MaxQueued: 1 << 20, Receive: func(from shard.NodeID, ms []*peerv1.ShardMessage) {
 		for _, m := range ms {
 			select {
-			case got <- delivery{from, m}:
+			case got <- delivery{from: from, m: m}:
 			case <-ctx.Done():
 			}
+		}
+	}, Work: func(from shard.NodeID, ms []*peerv1.WorkMessage) {
+		for _, m := range ms {
+			select {
+			case got <- delivery{from: from, work: m}:
+			case <-ctx.Done():
+			}
+		}
+	}, Gone: func(gone shard.NodeID) {
+		select {
+		case got <- delivery{from: gone}:
+		case <-ctx.Done():
 		}
 	}})
 	done := make(chan error, 1)
@@ -197,6 +210,36 @@ func TestGarbage(t *testing.T) {
 	sendUntil(t, b, "a", got)
 }
 
+// What is not for a shard arrives as well. When a node's process ends, those it was connected to are told, whether or not they have
+// something to say to it.
+func TestWorkAndGone(t *testing.T) {
+	t.Parallel()
+	w := &town{addrs: map[shard.NodeID]string{}}
+	_, got, _ := w.node(t, "a", "c", "127.0.0.1:0")
+	b, _, stop := w.node(t, "b", "c", "127.0.0.1:0")
+	sendUntil(t, b, "a", got)
+	b.SendWork("a", &peerv1.WorkMessage{Body: &peerv1.WorkMessage_Reply{Reply: &peerv1.WorkReply{Seq: 7}}})
+	for {
+		d := <-got
+		if d.m != nil {
+			continue
+		}
+		if d.from != "b" || d.work.GetReply().GetSeq() != 7 {
+			t.Fatalf("got %v", d)
+		}
+		break
+	}
+	stop()
+	for {
+		if d := <-got; d.m == nil && d.work == nil {
+			if d.from != "b" {
+				t.Errorf("%s is gone, want b", d.from)
+			}
+			return
+		}
+	}
+}
+
 // buffer is a connection to itself.
 type buffer struct{ bytes.Buffer }
 
@@ -208,13 +251,13 @@ func FuzzFrames(f *testing.F) {
 		}
 		return b.Bytes()
 	}
-	f.Add(frame(&peerv1.ShardMessages{Messages: []*peerv1.ShardMessage{message(1, 10), message(2, 0)}}))
+	f.Add(frame(&peerv1.PeerMessages{Shards: []*peerv1.ShardMessage{message(1, 10), message(2, 0)}}))
 	f.Add(append(frame(&peerv1.Hello{Cluster: "c", From: "a", To: "b"}), 1, 2, 3))
 	f.Add([]byte("\xff\xff\xff\x03\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in := newFrames(&buffer{*bytes.NewBuffer(slices.Clone(b))})
 		for {
-			var ms peerv1.ShardMessages
+			var ms peerv1.PeerMessages
 			if in.read(&ms, maxFrame) != nil {
 				return
 			}

@@ -1196,16 +1196,18 @@ func (x *Stage) GetAfter() []string {
 }
 
 type Task struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Stage         string                 `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
-	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
-	State         TaskState              `protobuf:"varint,3,opt,name=state,proto3,enum=wattle.v1.TaskState" json:"state,omitempty"`
-	Attempt       uint32                 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	Generation    uint32                 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
-	Errors        []*AttemptError        `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty"`
-	OutputDigest  string                 `protobuf:"bytes,7,opt,name=output_digest,json=outputDigest,proto3" json:"output_digest,omitempty"`
-	OutputBytes   uint64                 `protobuf:"varint,8,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
-	Usage         *CallUsage             `protobuf:"bytes,9,opt,name=usage,proto3" json:"usage,omitempty"`
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Stage        string                 `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
+	Index        uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	State        TaskState              `protobuf:"varint,3,opt,name=state,proto3,enum=wattle.v1.TaskState" json:"state,omitempty"`
+	Attempt      uint32                 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Generation   uint32                 `protobuf:"varint,5,opt,name=generation,proto3" json:"generation,omitempty"`
+	Errors       []*AttemptError        `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty"`
+	OutputDigest string                 `protobuf:"bytes,7,opt,name=output_digest,json=outputDigest,proto3" json:"output_digest,omitempty"`
+	OutputBytes  uint64                 `protobuf:"varint,8,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
+	Usage        *CallUsage             `protobuf:"bytes,9,opt,name=usage,proto3" json:"usage,omitempty"`
+	// The node that the last attempt ran on of which the end is known.
+	Node          string `protobuf:"bytes,10,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1301,6 +1303,13 @@ func (x *Task) GetUsage() *CallUsage {
 		return x.Usage
 	}
 	return nil
+}
+
+func (x *Task) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 type AttemptError struct {
@@ -2587,7 +2596,7 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\foutput_bytes\x18\t \x01(\x04R\voutputBytes\x12\x16\n" +
 	"\x06output\x18\n" +
 	" \x01(\tR\x06output\x12\x14\n" +
-	"\x05after\x18\v \x03(\tR\x05after\"\xbd\x02\n" +
+	"\x05after\x18\v \x03(\tR\x05after\"\xd1\x02\n" +
 	"\x04Task\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12*\n" +
@@ -2599,7 +2608,9 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x06errors\x18\x06 \x03(\v2\x17.wattle.v1.AttemptErrorR\x06errors\x12#\n" +
 	"\routput_digest\x18\a \x01(\tR\foutputDigest\x12!\n" +
 	"\foutput_bytes\x18\b \x01(\x04R\voutputBytes\x12*\n" +
-	"\x05usage\x18\t \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\"\xb2\x01\n" +
+	"\x05usage\x18\t \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\x12\x12\n" +
+	"\x04node\x18\n" +
+	" \x01(\tR\x04node\"\xb2\x01\n" +
 	"\fAttemptError\x12\x18\n" +
 	"\aattempt\x18\x01 \x01(\rR\aattempt\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +

@@ -497,28 +497,29 @@ func (x *Welcome) GetRefused() string {
 	return ""
 }
 
-// ShardMessages are messages of any shards, in order.
-type ShardMessages struct {
+// PeerMessages are messages of any shards, and about work, each kind in order.
+type PeerMessages struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Messages      []*ShardMessage        `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	Shards        []*ShardMessage        `protobuf:"bytes,1,rep,name=shards,proto3" json:"shards,omitempty"`
+	Work          []*WorkMessage         `protobuf:"bytes,2,rep,name=work,proto3" json:"work,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *ShardMessages) Reset() {
-	*x = ShardMessages{}
+func (x *PeerMessages) Reset() {
+	*x = PeerMessages{}
 	mi := &file_wattle_peer_v1_shard_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *ShardMessages) String() string {
+func (x *PeerMessages) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*ShardMessages) ProtoMessage() {}
+func (*PeerMessages) ProtoMessage() {}
 
-func (x *ShardMessages) ProtoReflect() protoreflect.Message {
+func (x *PeerMessages) ProtoReflect() protoreflect.Message {
 	mi := &file_wattle_peer_v1_shard_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -530,14 +531,21 @@ func (x *ShardMessages) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use ShardMessages.ProtoReflect.Descriptor instead.
-func (*ShardMessages) Descriptor() ([]byte, []int) {
+// Deprecated: Use PeerMessages.ProtoReflect.Descriptor instead.
+func (*PeerMessages) Descriptor() ([]byte, []int) {
 	return file_wattle_peer_v1_shard_proto_rawDescGZIP(), []int{7}
 }
 
-func (x *ShardMessages) GetMessages() []*ShardMessage {
+func (x *PeerMessages) GetShards() []*ShardMessage {
 	if x != nil {
-		return x.Messages
+		return x.Shards
+	}
+	return nil
+}
+
+func (x *PeerMessages) GetWork() []*WorkMessage {
+	if x != nil {
+		return x.Work
 	}
 	return nil
 }
@@ -546,7 +554,7 @@ var File_wattle_peer_v1_shard_proto protoreflect.FileDescriptor
 
 const file_wattle_peer_v1_shard_proto_rawDesc = "" +
 	"\n" +
-	"\x1awattle/peer/v1/shard.proto\x12\x0ewattle.peer.v1\"\xfa\x01\n" +
+	"\x1awattle/peer/v1/shard.proto\x12\x0ewattle.peer.v1\x1a\x19wattle/peer/v1/work.proto\"\xfa\x01\n" +
 	"\fShardMessage\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\x04R\x04from\x12\x0e\n" +
@@ -574,9 +582,10 @@ const file_wattle_peer_v1_shard_proto_rawDesc = "" +
 	"\x04from\x18\x02 \x01(\tR\x04from\x12\x0e\n" +
 	"\x02to\x18\x03 \x01(\tR\x02to\"#\n" +
 	"\aWelcome\x12\x18\n" +
-	"\arefused\x18\x01 \x01(\tR\arefused\"I\n" +
-	"\rShardMessages\x128\n" +
-	"\bmessages\x18\x01 \x03(\v2\x1c.wattle.peer.v1.ShardMessageR\bmessagesB\xb0\x01\n" +
+	"\arefused\x18\x01 \x01(\tR\arefused\"u\n" +
+	"\fPeerMessages\x124\n" +
+	"\x06shards\x18\x01 \x03(\v2\x1c.wattle.peer.v1.ShardMessageR\x06shards\x12/\n" +
+	"\x04work\x18\x02 \x03(\v2\x1b.wattle.peer.v1.WorkMessageR\x04workB\xb0\x01\n" +
 	"\x12com.wattle.peer.v1B\n" +
 	"ShardProtoP\x01Z4github.com/wattlehq/wattle/gen/wattle/peer/v1;peerv1\xa2\x02\x03WPX\xaa\x02\x0eWattle.Peer.V1\xca\x02\x0eWattle\\Peer\\V1\xe2\x02\x1aWattle\\Peer\\V1\\GPBMetadata\xea\x02\x10Wattle::Peer::V1b\x06proto3"
 
@@ -601,18 +610,20 @@ var file_wattle_peer_v1_shard_proto_goTypes = []any{
 	(*Gone)(nil),          // 4: wattle.peer.v1.Gone
 	(*Hello)(nil),         // 5: wattle.peer.v1.Hello
 	(*Welcome)(nil),       // 6: wattle.peer.v1.Welcome
-	(*ShardMessages)(nil), // 7: wattle.peer.v1.ShardMessages
+	(*PeerMessages)(nil),  // 7: wattle.peer.v1.PeerMessages
+	(*WorkMessage)(nil),   // 8: wattle.peer.v1.WorkMessage
 }
 var file_wattle_peer_v1_shard_proto_depIdxs = []int32{
 	1, // 0: wattle.peer.v1.ShardMessage.chunk:type_name -> wattle.peer.v1.SnapshotChunk
 	3, // 1: wattle.peer.v1.ShardMessage.ack:type_name -> wattle.peer.v1.SnapshotAck
 	4, // 2: wattle.peer.v1.ShardMessage.gone:type_name -> wattle.peer.v1.Gone
-	0, // 3: wattle.peer.v1.ShardMessages.messages:type_name -> wattle.peer.v1.ShardMessage
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	0, // 3: wattle.peer.v1.PeerMessages.shards:type_name -> wattle.peer.v1.ShardMessage
+	8, // 4: wattle.peer.v1.PeerMessages.work:type_name -> wattle.peer.v1.WorkMessage
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_wattle_peer_v1_shard_proto_init() }
@@ -620,6 +631,7 @@ func file_wattle_peer_v1_shard_proto_init() {
 	if File_wattle_peer_v1_shard_proto != nil {
 		return
 	}
+	file_wattle_peer_v1_work_proto_init()
 	file_wattle_peer_v1_shard_proto_msgTypes[0].OneofWrappers = []any{
 		(*ShardMessage_Raft)(nil),
 		(*ShardMessage_Chunk)(nil),

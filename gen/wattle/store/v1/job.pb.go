@@ -175,8 +175,10 @@ type PlanStage struct {
 	Result bool   `protobuf:"varint,12,opt,name=result,proto3" json:"result,omitempty"`
 	Retry  *Retry `protobuf:"bytes,13,opt,name=retry,proto3" json:"retry,omitempty"`
 	// Nanoseconds; zero is the function's own.
-	Timeout       int64  `protobuf:"varint,14,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	MaxParallel   uint32 `protobuf:"varint,15,opt,name=max_parallel,json=maxParallel,proto3" json:"max_parallel,omitempty"`
+	Timeout     int64  `protobuf:"varint,14,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	MaxParallel uint32 `protobuf:"varint,15,opt,name=max_parallel,json=maxParallel,proto3" json:"max_parallel,omitempty"`
+	// The workers it is for; empty is all.
+	Pool          string `protobuf:"bytes,16,opt,name=pool,proto3" json:"pool,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -314,6 +316,13 @@ func (x *PlanStage) GetMaxParallel() uint32 {
 		return x.MaxParallel
 	}
 	return 0
+}
+
+func (x *PlanStage) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
 }
 
 type PlanFunction struct {
@@ -711,6 +720,7 @@ type JobCommand struct {
 	//	*JobCommand_Resume
 	//	*JobCommand_Expire
 	//	*JobCommand_Delete
+	//	*JobCommand_Finishes
 	Change        isJobCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -841,6 +851,15 @@ func (x *JobCommand) GetDelete() *Delete {
 	return nil
 }
 
+func (x *JobCommand) GetFinishes() *Finishes {
+	if x != nil {
+		if x, ok := x.Change.(*JobCommand_Finishes); ok {
+			return x.Finishes
+		}
+	}
+	return nil
+}
+
 type isJobCommand_Change interface {
 	isJobCommand_Change()
 }
@@ -881,6 +900,10 @@ type JobCommand_Delete struct {
 	Delete *Delete `protobuf:"bytes,10,opt,name=delete,proto3,oneof"`
 }
 
+type JobCommand_Finishes struct {
+	Finishes *Finishes `protobuf:"bytes,11,opt,name=finishes,proto3,oneof"`
+}
+
 func (*JobCommand_Submit) isJobCommand_Change() {}
 
 func (*JobCommand_Start) isJobCommand_Change() {}
@@ -898,6 +921,8 @@ func (*JobCommand_Resume) isJobCommand_Change() {}
 func (*JobCommand_Expire) isJobCommand_Change() {}
 
 func (*JobCommand_Delete) isJobCommand_Change() {}
+
+func (*JobCommand_Finishes) isJobCommand_Change() {}
 
 type Submit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1043,8 +1068,10 @@ type Finish struct {
 	//	*Finish_Completed
 	//	*Finish_Failed
 	//	*Finish_Released
-	Outcome       isFinish_Outcome `protobuf_oneof:"outcome"`
-	Usage         *v1.CallUsage    `protobuf:"bytes,8,opt,name=usage,proto3" json:"usage,omitempty"`
+	Outcome isFinish_Outcome `protobuf_oneof:"outcome"`
+	Usage   *v1.CallUsage    `protobuf:"bytes,8,opt,name=usage,proto3" json:"usage,omitempty"`
+	// The node it ran on.
+	Node          string `protobuf:"bytes,9,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1148,6 +1175,13 @@ func (x *Finish) GetUsage() *v1.CallUsage {
 	return nil
 }
 
+func (x *Finish) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 type isFinish_Outcome interface {
 	isFinish_Outcome()
 }
@@ -1171,6 +1205,51 @@ func (*Finish_Failed) isFinish_Outcome() {}
 
 func (*Finish_Released) isFinish_Outcome() {}
 
+// Finishes are several of one job, each accepted or refused by itself.
+type Finishes struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Finishes      []*Finish              `protobuf:"bytes,1,rep,name=finishes,proto3" json:"finishes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Finishes) Reset() {
+	*x = Finishes{}
+	mi := &file_wattle_store_v1_job_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Finishes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Finishes) ProtoMessage() {}
+
+func (x *Finishes) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_store_v1_job_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Finishes.ProtoReflect.Descriptor instead.
+func (*Finishes) Descriptor() ([]byte, []int) {
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Finishes) GetFinishes() []*Finish {
+	if x != nil {
+		return x.Finishes
+	}
+	return nil
+}
+
 type Output struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Bytes *Bytes                 `protobuf:"bytes,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
@@ -1183,7 +1262,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[11]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1274,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[11]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1287,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Output) GetBytes() *Bytes {
@@ -1239,7 +1318,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1251,7 +1330,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1264,7 +1343,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Failure) GetReason() string {
@@ -1303,7 +1382,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1394,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1407,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 // Lose says that the output of a finished task can no longer be read.
@@ -1343,7 +1422,7 @@ type Lose struct {
 
 func (x *Lose) Reset() {
 	*x = Lose{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1434,7 @@ func (x *Lose) String() string {
 func (*Lose) ProtoMessage() {}
 
 func (x *Lose) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1447,7 @@ func (x *Lose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lose.ProtoReflect.Descriptor instead.
 func (*Lose) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Lose) GetStage() uint32 {
@@ -1400,7 +1479,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1491,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1504,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 type Pause struct {
@@ -1436,7 +1515,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1448,7 +1527,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1461,7 +1540,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 type Resume struct {
@@ -1472,7 +1551,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1563,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1576,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 type Expire struct {
@@ -1508,7 +1587,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1520,7 +1599,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1533,7 +1612,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 type Delete struct {
@@ -1544,7 +1623,7 @@ type Delete struct {
 
 func (x *Delete) Reset() {
 	*x = Delete{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1556,7 +1635,7 @@ func (x *Delete) String() string {
 func (*Delete) ProtoMessage() {}
 
 func (x *Delete) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1569,7 +1648,7 @@ func (x *Delete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delete.ProtoReflect.Descriptor instead.
 func (*Delete) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 type JobRecord struct {
@@ -1590,7 +1669,7 @@ type JobRecord struct {
 
 func (x *JobRecord) Reset() {
 	*x = JobRecord{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1681,7 @@ func (x *JobRecord) String() string {
 func (*JobRecord) ProtoMessage() {}
 
 func (x *JobRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1694,7 @@ func (x *JobRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRecord.ProtoReflect.Descriptor instead.
 func (*JobRecord) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *JobRecord) GetId() string {
@@ -1691,7 +1770,7 @@ type StageRecord struct {
 
 func (x *StageRecord) Reset() {
 	*x = StageRecord{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1782,7 @@ func (x *StageRecord) String() string {
 func (*StageRecord) ProtoMessage() {}
 
 func (x *StageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1795,7 @@ func (x *StageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRecord.ProtoReflect.Descriptor instead.
 func (*StageRecord) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *StageRecord) GetState() v1.StageState {
@@ -1785,14 +1864,16 @@ type TaskRecord struct {
 	// The digest of the output of the generation before, while this one is being made again.
 	Replaces string `protobuf:"bytes,13,opt,name=replaces,proto3" json:"replaces,omitempty"`
 	// Attempts in a row that ended in the node's own trouble.
-	Troubles      uint32 `protobuf:"varint,14,opt,name=troubles,proto3" json:"troubles,omitempty"`
+	Troubles uint32 `protobuf:"varint,14,opt,name=troubles,proto3" json:"troubles,omitempty"`
+	// Where the last attempt ran of which the end is known.
+	Node          string `protobuf:"bytes,15,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TaskRecord) Reset() {
 	*x = TaskRecord{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +1885,7 @@ func (x *TaskRecord) String() string {
 func (*TaskRecord) ProtoMessage() {}
 
 func (x *TaskRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +1898,7 @@ func (x *TaskRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
 func (*TaskRecord) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *TaskRecord) GetState() v1.TaskState {
@@ -1918,6 +1999,13 @@ func (x *TaskRecord) GetTroubles() uint32 {
 	return 0
 }
 
+func (x *TaskRecord) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // JobResult answers a JobCommand.
 type JobResult struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -1931,7 +2019,7 @@ type JobResult struct {
 
 func (x *JobResult) Reset() {
 	*x = JobResult{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1943,7 +2031,7 @@ func (x *JobResult) String() string {
 func (*JobResult) ProtoMessage() {}
 
 func (x *JobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1956,7 +2044,7 @@ func (x *JobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResult.ProtoReflect.Descriptor instead.
 func (*JobResult) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *JobResult) GetJob() *JobRecord {
@@ -1989,7 +2077,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\x06stages\x18\x02 \x03(\v2\x1a.wattle.store.v1.PlanStageR\x06stages\x12!\n" +
 	"\fmax_parallel\x18\x03 \x01(\rR\vmaxParallel\x12\x18\n" +
-	"\atimeout\x18\x04 \x01(\x03R\atimeout\"\xf4\x04\n" +
+	"\atimeout\x18\x04 \x01(\x03R\atimeout\"\x88\x05\n" +
 	"\tPlanStage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
 	"\bfunction\x18\x02 \x01(\v2\x1d.wattle.store.v1.PlanFunctionR\bfunction\x129\n" +
@@ -2009,7 +2097,8 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x06result\x18\f \x01(\bR\x06result\x12,\n" +
 	"\x05retry\x18\r \x01(\v2\x16.wattle.store.v1.RetryR\x05retry\x12\x18\n" +
 	"\atimeout\x18\x0e \x01(\x03R\atimeout\x12!\n" +
-	"\fmax_parallel\x18\x0f \x01(\rR\vmaxParallel\x1a9\n" +
+	"\fmax_parallel\x18\x0f \x01(\rR\vmaxParallel\x12\x12\n" +
+	"\x04pool\x18\x10 \x01(\tR\x04pool\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x02\n" +
@@ -2043,7 +2132,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\vmodified_at\x18\x06 \x01(\x03R\n" +
 	"modifiedAt\x12!\n" +
 	"\fheader_lines\x18\a \x01(\rR\vheaderLines\x12\x14\n" +
-	"\x05lines\x18\b \x01(\bR\x05lines\"\xe7\x03\n" +
+	"\x05lines\x18\b \x01(\bR\x05lines\"\xa0\x04\n" +
 	"\n" +
 	"JobCommand\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x121\n" +
@@ -2056,7 +2145,8 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x06resume\x18\b \x01(\v2\x17.wattle.store.v1.ResumeH\x00R\x06resume\x121\n" +
 	"\x06expire\x18\t \x01(\v2\x17.wattle.store.v1.ExpireH\x00R\x06expire\x121\n" +
 	"\x06delete\x18\n" +
-	" \x01(\v2\x17.wattle.store.v1.DeleteH\x00R\x06deleteB\b\n" +
+	" \x01(\v2\x17.wattle.store.v1.DeleteH\x00R\x06delete\x127\n" +
+	"\bfinishes\x18\v \x01(\v2\x19.wattle.store.v1.FinishesH\x00R\bfinishesB\b\n" +
 	"\x06change\"3\n" +
 	"\x06Submit\x12)\n" +
 	"\x04plan\x18\x01 \x01(\v2\x15.wattle.store.v1.PlanR\x04plan\"\x95\x01\n" +
@@ -2068,7 +2158,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"generation\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05alone\x18\x05 \x01(\bR\x05alone\x12\x12\n" +
-	"\x04term\x18\x06 \x01(\x04R\x04term\"\xc8\x02\n" +
+	"\x04term\x18\x06 \x01(\x04R\x04term\"\xdc\x02\n" +
 	"\x06Finish\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
@@ -2079,8 +2169,11 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\tcompleted\x18\x05 \x01(\v2\x17.wattle.store.v1.OutputH\x00R\tcompleted\x122\n" +
 	"\x06failed\x18\x06 \x01(\v2\x18.wattle.store.v1.FailureH\x00R\x06failed\x126\n" +
 	"\breleased\x18\a \x01(\v2\x18.wattle.store.v1.ReleaseH\x00R\breleased\x12*\n" +
-	"\x05usage\x18\b \x01(\v2\x14.wattle.v1.CallUsageR\x05usageB\t\n" +
-	"\aoutcome\"P\n" +
+	"\x05usage\x18\b \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\x12\x12\n" +
+	"\x04node\x18\t \x01(\tR\x04nodeB\t\n" +
+	"\aoutcome\"?\n" +
+	"\bFinishes\x123\n" +
+	"\bfinishes\x18\x01 \x03(\v2\x17.wattle.store.v1.FinishR\bfinishes\"P\n" +
 	"\x06Output\x12,\n" +
 	"\x05bytes\x18\x01 \x01(\v2\x16.wattle.store.v1.BytesR\x05bytes\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\bR\arecords\"s\n" +
@@ -2117,7 +2210,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\bfailures\x18\x03 \x01(\rR\bfailures\x12!\n" +
 	"\foutput_bytes\x18\x04 \x01(\x04R\voutputBytes\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\x12\x18\n" +
-	"\arecords\x18\x06 \x01(\bR\arecords\"\xd0\x03\n" +
+	"\arecords\x18\x06 \x01(\bR\arecords\"\xe4\x03\n" +
 	"\n" +
 	"TaskRecord\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.wattle.v1.TaskStateR\x05state\x12\x1e\n" +
@@ -2138,7 +2231,8 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x06output\x18\v \x01(\v2\x17.wattle.store.v1.OutputR\x06output\x12*\n" +
 	"\x05usage\x18\f \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\x12\x1a\n" +
 	"\breplaces\x18\r \x01(\tR\breplaces\x12\x1a\n" +
-	"\btroubles\x18\x0e \x01(\rR\btroubles\"m\n" +
+	"\btroubles\x18\x0e \x01(\rR\btroubles\x12\x12\n" +
+	"\x04node\x18\x0f \x01(\tR\x04node\"m\n" +
 	"\tJobResult\x12,\n" +
 	"\x03job\x18\x01 \x01(\v2\x1a.wattle.store.v1.JobRecordR\x03job\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\x12\x18\n" +
@@ -2166,7 +2260,7 @@ func file_wattle_store_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_wattle_store_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wattle_store_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_wattle_store_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_wattle_store_v1_job_proto_goTypes = []any{
 	(InputKind)(0),          // 0: wattle.store.v1.InputKind
 	(*Plan)(nil),            // 1: wattle.store.v1.Plan
@@ -2180,29 +2274,30 @@ var file_wattle_store_v1_job_proto_goTypes = []any{
 	(*Submit)(nil),          // 9: wattle.store.v1.Submit
 	(*Start)(nil),           // 10: wattle.store.v1.Start
 	(*Finish)(nil),          // 11: wattle.store.v1.Finish
-	(*Output)(nil),          // 12: wattle.store.v1.Output
-	(*Failure)(nil),         // 13: wattle.store.v1.Failure
-	(*Release)(nil),         // 14: wattle.store.v1.Release
-	(*Lose)(nil),            // 15: wattle.store.v1.Lose
-	(*Cancel)(nil),          // 16: wattle.store.v1.Cancel
-	(*Pause)(nil),           // 17: wattle.store.v1.Pause
-	(*Resume)(nil),          // 18: wattle.store.v1.Resume
-	(*Expire)(nil),          // 19: wattle.store.v1.Expire
-	(*Delete)(nil),          // 20: wattle.store.v1.Delete
-	(*JobRecord)(nil),       // 21: wattle.store.v1.JobRecord
-	(*StageRecord)(nil),     // 22: wattle.store.v1.StageRecord
-	(*TaskRecord)(nil),      // 23: wattle.store.v1.TaskRecord
-	(*JobResult)(nil),       // 24: wattle.store.v1.JobResult
-	nil,                     // 25: wattle.store.v1.PlanStage.ParamsEntry
-	(v1.FunctionKind)(0),    // 26: wattle.v1.FunctionKind
-	(*v1.Limits)(nil),       // 27: wattle.v1.Limits
-	(*v1.Capabilities)(nil), // 28: wattle.v1.Capabilities
-	(*v1.CallUsage)(nil),    // 29: wattle.v1.CallUsage
-	(v1.JobState)(0),        // 30: wattle.v1.JobState
-	(*v1.JobError)(nil),     // 31: wattle.v1.JobError
-	(v1.StageState)(0),      // 32: wattle.v1.StageState
-	(v1.TaskState)(0),       // 33: wattle.v1.TaskState
-	(*v1.AttemptError)(nil), // 34: wattle.v1.AttemptError
+	(*Finishes)(nil),        // 12: wattle.store.v1.Finishes
+	(*Output)(nil),          // 13: wattle.store.v1.Output
+	(*Failure)(nil),         // 14: wattle.store.v1.Failure
+	(*Release)(nil),         // 15: wattle.store.v1.Release
+	(*Lose)(nil),            // 16: wattle.store.v1.Lose
+	(*Cancel)(nil),          // 17: wattle.store.v1.Cancel
+	(*Pause)(nil),           // 18: wattle.store.v1.Pause
+	(*Resume)(nil),          // 19: wattle.store.v1.Resume
+	(*Expire)(nil),          // 20: wattle.store.v1.Expire
+	(*Delete)(nil),          // 21: wattle.store.v1.Delete
+	(*JobRecord)(nil),       // 22: wattle.store.v1.JobRecord
+	(*StageRecord)(nil),     // 23: wattle.store.v1.StageRecord
+	(*TaskRecord)(nil),      // 24: wattle.store.v1.TaskRecord
+	(*JobResult)(nil),       // 25: wattle.store.v1.JobResult
+	nil,                     // 26: wattle.store.v1.PlanStage.ParamsEntry
+	(v1.FunctionKind)(0),    // 27: wattle.v1.FunctionKind
+	(*v1.Limits)(nil),       // 28: wattle.v1.Limits
+	(*v1.Capabilities)(nil), // 29: wattle.v1.Capabilities
+	(*v1.CallUsage)(nil),    // 30: wattle.v1.CallUsage
+	(v1.JobState)(0),        // 31: wattle.v1.JobState
+	(*v1.JobError)(nil),     // 32: wattle.v1.JobError
+	(v1.StageState)(0),      // 33: wattle.v1.StageState
+	(v1.TaskState)(0),       // 34: wattle.v1.TaskState
+	(*v1.AttemptError)(nil), // 35: wattle.v1.AttemptError
 }
 var file_wattle_store_v1_job_proto_depIdxs = []int32{
 	2,  // 0: wattle.store.v1.Plan.stages:type_name -> wattle.store.v1.PlanStage
@@ -2210,41 +2305,43 @@ var file_wattle_store_v1_job_proto_depIdxs = []int32{
 	3,  // 2: wattle.store.v1.PlanStage.combiner:type_name -> wattle.store.v1.PlanFunction
 	0,  // 3: wattle.store.v1.PlanStage.input:type_name -> wattle.store.v1.InputKind
 	5,  // 4: wattle.store.v1.PlanStage.table:type_name -> wattle.store.v1.Bytes
-	25, // 5: wattle.store.v1.PlanStage.params:type_name -> wattle.store.v1.PlanStage.ParamsEntry
+	26, // 5: wattle.store.v1.PlanStage.params:type_name -> wattle.store.v1.PlanStage.ParamsEntry
 	4,  // 6: wattle.store.v1.PlanStage.retry:type_name -> wattle.store.v1.Retry
-	26, // 7: wattle.store.v1.PlanFunction.kind:type_name -> wattle.v1.FunctionKind
-	27, // 8: wattle.store.v1.PlanFunction.limits:type_name -> wattle.v1.Limits
-	28, // 9: wattle.store.v1.PlanFunction.capabilities:type_name -> wattle.v1.Capabilities
+	27, // 7: wattle.store.v1.PlanFunction.kind:type_name -> wattle.v1.FunctionKind
+	28, // 8: wattle.store.v1.PlanFunction.limits:type_name -> wattle.v1.Limits
+	29, // 9: wattle.store.v1.PlanFunction.capabilities:type_name -> wattle.v1.Capabilities
 	7,  // 10: wattle.store.v1.Split.parts:type_name -> wattle.store.v1.FilePart
 	9,  // 11: wattle.store.v1.JobCommand.submit:type_name -> wattle.store.v1.Submit
 	10, // 12: wattle.store.v1.JobCommand.start:type_name -> wattle.store.v1.Start
 	11, // 13: wattle.store.v1.JobCommand.finish:type_name -> wattle.store.v1.Finish
-	15, // 14: wattle.store.v1.JobCommand.lose:type_name -> wattle.store.v1.Lose
-	16, // 15: wattle.store.v1.JobCommand.cancel:type_name -> wattle.store.v1.Cancel
-	17, // 16: wattle.store.v1.JobCommand.pause:type_name -> wattle.store.v1.Pause
-	18, // 17: wattle.store.v1.JobCommand.resume:type_name -> wattle.store.v1.Resume
-	19, // 18: wattle.store.v1.JobCommand.expire:type_name -> wattle.store.v1.Expire
-	20, // 19: wattle.store.v1.JobCommand.delete:type_name -> wattle.store.v1.Delete
-	1,  // 20: wattle.store.v1.Submit.plan:type_name -> wattle.store.v1.Plan
-	12, // 21: wattle.store.v1.Finish.completed:type_name -> wattle.store.v1.Output
-	13, // 22: wattle.store.v1.Finish.failed:type_name -> wattle.store.v1.Failure
-	14, // 23: wattle.store.v1.Finish.released:type_name -> wattle.store.v1.Release
-	29, // 24: wattle.store.v1.Finish.usage:type_name -> wattle.v1.CallUsage
-	5,  // 25: wattle.store.v1.Output.bytes:type_name -> wattle.store.v1.Bytes
-	30, // 26: wattle.store.v1.JobRecord.state:type_name -> wattle.v1.JobState
-	31, // 27: wattle.store.v1.JobRecord.error:type_name -> wattle.v1.JobError
-	22, // 28: wattle.store.v1.JobRecord.stages:type_name -> wattle.store.v1.StageRecord
-	32, // 29: wattle.store.v1.StageRecord.state:type_name -> wattle.v1.StageState
-	33, // 30: wattle.store.v1.TaskRecord.state:type_name -> wattle.v1.TaskState
-	34, // 31: wattle.store.v1.TaskRecord.errors:type_name -> wattle.v1.AttemptError
-	12, // 32: wattle.store.v1.TaskRecord.output:type_name -> wattle.store.v1.Output
-	29, // 33: wattle.store.v1.TaskRecord.usage:type_name -> wattle.v1.CallUsage
-	21, // 34: wattle.store.v1.JobResult.job:type_name -> wattle.store.v1.JobRecord
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	16, // 14: wattle.store.v1.JobCommand.lose:type_name -> wattle.store.v1.Lose
+	17, // 15: wattle.store.v1.JobCommand.cancel:type_name -> wattle.store.v1.Cancel
+	18, // 16: wattle.store.v1.JobCommand.pause:type_name -> wattle.store.v1.Pause
+	19, // 17: wattle.store.v1.JobCommand.resume:type_name -> wattle.store.v1.Resume
+	20, // 18: wattle.store.v1.JobCommand.expire:type_name -> wattle.store.v1.Expire
+	21, // 19: wattle.store.v1.JobCommand.delete:type_name -> wattle.store.v1.Delete
+	12, // 20: wattle.store.v1.JobCommand.finishes:type_name -> wattle.store.v1.Finishes
+	1,  // 21: wattle.store.v1.Submit.plan:type_name -> wattle.store.v1.Plan
+	13, // 22: wattle.store.v1.Finish.completed:type_name -> wattle.store.v1.Output
+	14, // 23: wattle.store.v1.Finish.failed:type_name -> wattle.store.v1.Failure
+	15, // 24: wattle.store.v1.Finish.released:type_name -> wattle.store.v1.Release
+	30, // 25: wattle.store.v1.Finish.usage:type_name -> wattle.v1.CallUsage
+	11, // 26: wattle.store.v1.Finishes.finishes:type_name -> wattle.store.v1.Finish
+	5,  // 27: wattle.store.v1.Output.bytes:type_name -> wattle.store.v1.Bytes
+	31, // 28: wattle.store.v1.JobRecord.state:type_name -> wattle.v1.JobState
+	32, // 29: wattle.store.v1.JobRecord.error:type_name -> wattle.v1.JobError
+	23, // 30: wattle.store.v1.JobRecord.stages:type_name -> wattle.store.v1.StageRecord
+	33, // 31: wattle.store.v1.StageRecord.state:type_name -> wattle.v1.StageState
+	34, // 32: wattle.store.v1.TaskRecord.state:type_name -> wattle.v1.TaskState
+	35, // 33: wattle.store.v1.TaskRecord.errors:type_name -> wattle.v1.AttemptError
+	13, // 34: wattle.store.v1.TaskRecord.output:type_name -> wattle.store.v1.Output
+	30, // 35: wattle.store.v1.TaskRecord.usage:type_name -> wattle.v1.CallUsage
+	22, // 36: wattle.store.v1.JobResult.job:type_name -> wattle.store.v1.JobRecord
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_wattle_store_v1_job_proto_init() }
@@ -2262,6 +2359,7 @@ func file_wattle_store_v1_job_proto_init() {
 		(*JobCommand_Resume)(nil),
 		(*JobCommand_Expire)(nil),
 		(*JobCommand_Delete)(nil),
+		(*JobCommand_Finishes)(nil),
 	}
 	file_wattle_store_v1_job_proto_msgTypes[10].OneofWrappers = []any{
 		(*Finish_Completed)(nil),
@@ -2274,7 +2372,7 @@ func file_wattle_store_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_store_v1_job_proto_rawDesc), len(file_wattle_store_v1_job_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

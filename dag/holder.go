@@ -1,0 +1,324 @@
+package dag
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"time"
+)
+
+// Holder is what a node has in hand: the attempts that run here and those that wait for a slot, whoever leads their shards. It
+// knows whom to tell of them, when, and how much more the node would take. It is the other side of a Dispatcher.
+//
+// It is a plain value without clock or lock, as a Dispatcher is.
+type Holder struct {
+	cfg     HolderConfig
+	held    map[AttemptID]*holding
+	waiting []AttemptID
+	begun   int
+	solo    bool // what runs, runs alone
+	pace    pace // of what others gave
+	leads   map[uint32]leader
+	peers   map[string]*peer
+}
+
+// HolderConfig is what a Holder has to know.
+type HolderConfig struct {
+	ShardOf func(JobID) uint32
+	// Slots is how many attempts run at once.
+	Slots int
+	// Session is drawn at each start of the process.
+	Session uint64
+	// Pools are the worker pools the node belongs to.
+	Pools []string
+}
+
+type holding struct {
+	alone, begun bool
+	given        bool // by another node
+}
+
+type leader struct {
+	node string
+	term uint64
+}
+
+// peer is another node as one that leads.
+type peer struct {
+	asked    bool // for work
+	wanted   int  // as it was told last
+	seq      uint64
+	sent     [8]time.Time     // when the last reports were, by their numbers
+	rtts     [8]time.Duration // how long the replies to them took
+	valid    time.Time        // until when what it gave is leased
+	returned []AttemptID
+	answers  []Led
+	due      bool
+}
+
+// BeatTime is the time between two reports to a leader of whose shards something is held.
+const BeatTime = time.Second
+
+// paced is the least time between two reports to a node that say nothing but how much is wanted.
+const paced = time.Millisecond
+
+// NewHolder returns a Holder of nothing.
+func NewHolder(cfg HolderConfig) *Holder {
+	return &Holder{cfg: cfg, held: map[AttemptID]*holding{}, leads: map[uint32]leader{}, peers: map[string]*peer{}}
+}
+
+func (h *Holder) peer(node string) *peer {
+	p := h.peers[node]
+	if p == nil {
+		p = &peer{}
+		h.peers[node] = p
+	}
+	return p
+}
+
+// Hand takes an attempt of this node's own.
+func (h *Holder) Hand(p Pick) { h.add(p, false) }
+
+// Given takes an attempt that another node gave, unless it leads no more as far as is known here.
+func (h *Holder) Given(from string, term uint64, p Pick) bool {
+	shard := h.cfg.ShardOf(p.Task.Job)
+	if l := h.leads[shard]; term < l.term || h.held[p.ID()] != nil {
+		return false
+	}
+	h.leads[shard] = leader{from, term}
+	h.add(p, true)
+	return true
+}
+
+func (h *Holder) add(p Pick, given bool) {
+	h.held[p.ID()] = &holding{alone: p.Alone, given: given}
+	h.waiting = append(h.waiting, p.ID())
+}
+
+// Next returns the attempt that begins now, if there is one: the caller has a slot free. One that is to run alone waits for
+// everything else to end, and everything else for it.
+func (h *Holder) Next() (AttemptID, bool) {
+	if h.solo || len(h.waiting) == 0 {
+		return AttemptID{}, false
+	}
+	id := h.waiting[0]
+	x := h.held[id]
+	if x.alone && h.begun > 0 {
+		return AttemptID{}, false
+	}
+	h.waiting = h.waiting[1:]
+	x.begun, h.solo = true, x.alone
+	h.begun++
+	return id, true
+}
+
+// Full tells whether nothing new may be handed out here now, although a slot is free: something is to run alone.
+func (h *Holder) Full() bool {
+	return h.solo || slices.ContainsFunc(h.waiting, func(id AttemptID) bool { return h.held[id].alone })
+}
+
+// Waiting returns how many attempts wait for a slot.
+func (h *Holder) Waiting() int { return len(h.waiting) }
+
+// Free returns how many slots nothing runs or waits for.
+func (h *Holder) Free() int { return max(0, h.cfg.Slots-len(h.held)) }
+
+// Done says that an attempt that began is over.
+func (h *Holder) Done(id AttemptID, took time.Duration) {
+	x := h.held[id]
+	if x == nil || !x.begun {
+		return
+	}
+	if x.given && took > 0 {
+		h.pace.ended(took)
+	}
+	delete(h.held, id)
+	h.begun--
+	h.solo = h.solo && !x.alone
+}
+
+// Drop forgets an attempt that waits, and tells whether it has begun instead.
+func (h *Holder) Drop(id AttemptID) (begun bool) {
+	x := h.held[id]
+	if x == nil {
+		return false
+	}
+	if !x.begun {
+		delete(h.held, id)
+		h.waiting = slices.DeleteFunc(h.waiting, func(w AttemptID) bool { return w == id })
+	}
+	return x.begun
+}
+
+// Of returns what other nodes gave of a shard. It is led here now, so nobody else is to be told of it.
+func (h *Holder) Of(shard uint32, term uint64) (ids []AttemptID) {
+	h.leads[shard] = leader{"", term}
+	for id, x := range h.held {
+		if x.given && h.cfg.ShardOf(id.Task.Job) == shard {
+			x.given = false
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// Reply takes what a leader said, and returns the attempts that are to stop.
+func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
+	p := h.peer(from)
+	if n := uint64(len(p.sent)); r.Seq > 0 && r.Seq <= p.seq && r.Seq+n > p.seq {
+		sent := p.sent[r.Seq%n]
+		p.rtts[r.Seq%n] = max(now.Sub(sent), 1)
+		if until := sent.Add(LeaseTime); until.After(p.valid) {
+			p.valid = until
+		}
+	}
+	for _, id := range r.Stale {
+		if x := h.held[id]; x != nil && x.given && h.Drop(id) {
+			stop = append(stop, id)
+		}
+	}
+	for _, id := range r.Recalled {
+		if x := h.held[id]; x == nil || !x.begun {
+			h.Drop(id)
+			p.returned, p.due = append(p.returned, id), true
+		}
+	}
+	for _, l := range r.Leads {
+		if l.Term >= h.leads[l.Shard].term {
+			h.leads[l.Shard] = leader{from, l.Term}
+			p.answers, p.due = append(p.answers, l), true
+		}
+	}
+	return stop
+}
+
+// Return gives everything back that has not begun: this node ends.
+func (h *Holder) Return() {
+	for _, id := range h.waiting {
+		if x := h.held[id]; x.given {
+			p := h.peer(h.leads[h.cfg.ShardOf(id.Task.Job)].node)
+			p.returned, p.due = append(p.returned, id), true
+		}
+		delete(h.held, id)
+	}
+	h.waiting = nil
+}
+
+// rtt is the shortest of the last round trips: the others waited for something. It is zero if there was none.
+func (p *peer) rtt() (least time.Duration) {
+	for _, d := range p.rtts {
+		if d > 0 && (least == 0 || d < least) {
+			least = d
+		}
+	}
+	return least
+}
+
+// last is when it was told something last.
+func (p *peer) last() time.Time { return p.sent[p.seq%uint64(len(p.sent))] }
+
+// Want returns how much more this node would take of others: as much as it has slots free for, and what would begin while it asks
+// for more, a tenth more at least.
+func (h *Holder) Want() int {
+	if h.Full() {
+		return 0
+	}
+	ahead := 0
+	if h.pace.mean > 0 {
+		rtt := time.Duration(0)
+		for _, p := range h.peers {
+			if p.asked {
+				rtt = max(rtt, p.rtt())
+			}
+		}
+		ahead = min(h.cfg.Slots, max((h.cfg.Slots+9)/10, int(math.Ceil(2*float64(h.cfg.Slots)*float64(rtt)/float64(h.pace.mean)))))
+	}
+	return max(0, h.cfg.Slots+ahead-len(h.held))
+}
+
+// Ask has these nodes asked for work, and no others. With none, nobody is.
+func (h *Holder) Ask(nodes []string) {
+	for _, n := range nodes {
+		h.peer(n).asked = true
+	}
+	for n, p := range h.peers {
+		p.asked = p.asked && slices.Contains(nodes, n)
+	}
+}
+
+// Reports returns what is to be sent now, and when to ask again if nothing happens.
+func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Time) {
+	of := map[string][]Held{}
+	for id, x := range h.held {
+		if x.given {
+			node := h.leads[h.cfg.ShardOf(id.Task.Job)].node
+			of[node] = append(of[node], Held{id, x.begun})
+			h.peer(node)
+		}
+	}
+	want := h.Want()
+	reports = map[string]Report{}
+	for node, p := range h.peers {
+		wants := 0
+		if p.asked {
+			wants = want
+		}
+		wait := BeatTime
+		switch {
+		case p.due:
+			wait = 0
+		case wants != p.wanted:
+			wait = paced
+		case len(of[node]) == 0 && !p.asked:
+			if now.Sub(p.last()) > LeaseTime {
+				delete(h.peers, node)
+			}
+			continue
+		}
+		if at := p.last().Add(wait); now.Before(at) {
+			if next.IsZero() || at.Before(next) {
+				next = at
+			}
+			continue
+		}
+		p.seq++
+		p.sent[p.seq%uint64(len(p.sent))], p.wanted, p.due = now, wants, false
+		slices.SortFunc(of[node], func(a, b Held) int { return compareAttempts(a.AttemptID, b.AttemptID) })
+		reports[node] = Report{
+			Session: h.cfg.Session, Seq: p.seq, Held: of[node], Returned: p.returned, Want: wants,
+			Taker: Taker{RTT: p.rtt(), Pools: h.cfg.Pools}, Settled: p.answers,
+		}
+		p.returned, p.answers = nil, nil
+		if at := now.Add(BeatTime); next.IsZero() || at.Before(next) {
+			next = at
+		}
+	}
+	return reports, next
+}
+
+// Valid tells whether an attempt is known to count still: its leader said so less than a lease's time ago.
+func (h *Holder) Valid(now time.Time, id AttemptID) bool {
+	x := h.held[id]
+	if x == nil {
+		return false
+	}
+	if !x.given {
+		return true
+	}
+	p := h.peers[h.leads[h.cfg.ShardOf(id.Task.Job)].node]
+	return p != nil && now.Before(p.valid)
+}
+
+// Held returns everything, in order.
+func (h *Holder) Held() []AttemptID {
+	return slices.SortedFunc(maps.Keys(h.held), compareAttempts)
+}
+
+func compareAttempts(a, b AttemptID) int {
+	return cmp.Or(compareTasks(a.Task, b.Task), cmp.Compare(a.Generation, b.Generation), cmp.Compare(a.Attempt, b.Attempt))
+}
+
+func compareTasks(a, b TaskID) int {
+	return cmp.Or(cmp.Compare(a.Job, b.Job), cmp.Compare(a.Stage, b.Stage), cmp.Compare(a.Index, b.Index))
+}

@@ -1,0 +1,380 @@
+package dag
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
+)
+
+// LeaseTime is how long an attempt on another node counts that is not heard of.
+const LeaseTime = 5 * time.Second
+
+// expiry is the time between two looks for leases that are over.
+const expiry = LeaseTime / 20
+
+// unknownRTT stands for a round trip that was not measured yet.
+const unknownRTT = time.Millisecond
+
+// mostMoves is how often a task may be given to another node while nothing goes wrong.
+const mostMoves = 2
+
+// lease is an attempt that another node has.
+type lease struct {
+	AttemptID
+	holder   string
+	until    time.Time
+	sent     bool // it is on its way: nothing has to be recorded first any more
+	gone     bool // before it was sent, its holder went
+	seen     bool // the holder said that it has it
+	begun    bool // as the holder said last
+	recalled bool
+}
+
+// settling is a shard of which it is not known yet what runs where.
+type settling struct {
+	term  uint64
+	until time.Time
+	waits map[string]bool
+}
+
+// taker is another node: what it asked for, and what it is to be told.
+type taker struct {
+	Taker
+	session uint64
+	want    int    // as it said last
+	coming  int    // what it was given and has not said that it has
+	asked   uint64 // in which order they asked
+	until   time.Time
+	reply   Reply
+	due     bool // the reply is to be sent
+	ask     bool // it is to be asked what it has
+}
+
+// Held is an attempt that a node has.
+type Held struct {
+	AttemptID
+	// Begun tells that it is not waiting for a slot any more.
+	Begun bool
+}
+
+// Led is a shard, and the term in which a node leads it.
+type Led struct {
+	Shard uint32
+	Term  uint64
+}
+
+// Report is what a node tells a leader.
+type Report struct {
+	// Session is drawn by each process: what one before it had is no more.
+	Session uint64
+	// Seq counts a node's reports to this leader.
+	Seq uint64
+	// Held are the attempts it has of the shards that it believes to be led there.
+	Held []Held
+	// Returned are attempts that were recalled, or that it cannot run, and that did not begin.
+	Returned []AttemptID
+	// Want is how many more it would take, now or when there are some.
+	Want  int
+	Taker Taker
+	// Settled are the shards of which Held has everything, in the terms in which it was asked.
+	Settled []Led
+}
+
+// Reply is what a leader tells a node.
+type Reply struct {
+	// Seq is that of the last report heard: what was held then, and is not stale, is leased for LeaseTime from when it was sent.
+	Seq uint64
+	// Stale are attempts that count no more.
+	Stale []AttemptID
+	// Recalled are attempts to be returned if they have not begun.
+	Recalled []AttemptID
+	// Leads are shards led here, of which the node is to say what it has.
+	Leads []Led
+}
+
+// Grant is an attempt given to another node. With a Start, that is to be recorded first. Then comes Granted or, if it did not come
+// to that, Refused.
+type Grant struct {
+	To string
+	Pick
+	Start *storev1.JobCommand
+}
+
+func (d *Dispatcher) taker(node string) *taker {
+	t := d.takers[node]
+	if t == nil {
+		t = &taker{}
+		d.takers[node] = t
+	}
+	return t
+}
+
+// Report takes what a node said.
+func (d *Dispatcher) Report(now time.Time, from string, r Report) {
+	if t := d.takers[from]; t != nil && t.session != 0 && t.session != r.Session {
+		d.Gone(from)
+	}
+	t := d.taker(from)
+	if r.Want > 0 && t.want == 0 {
+		d.asked++
+		t.asked = d.asked
+	}
+	t.session, t.Taker, t.want, t.until = r.Session, r.Taker, r.Want, now.Add(LeaseTime)
+	if t.Taker.RTT <= 0 {
+		t.Taker.RTT = unknownRTT
+	}
+	t.reply.Seq, t.due = r.Seq, true
+	for _, h := range r.Held {
+		d.hold(now, from, t, h)
+	}
+	for _, id := range r.Returned {
+		if l := d.leases[id.Task]; l != nil && l.AttemptID == id && l.holder == from {
+			d.end(l)
+			d.queue.Again(id.Task, false)
+		}
+	}
+	for _, s := range r.Settled {
+		if x := d.settling[s.Shard]; x != nil && x.term == s.Term {
+			d.settled(s.Shard, from)
+		}
+	}
+}
+
+// hold renews the lease of an attempt, adopts it, or says that it counts no more.
+func (d *Dispatcher) hold(now time.Time, from string, t *taker, h Held) {
+	if _, led := d.terms[d.shardOf(h.Task.Job)]; !led {
+		return
+	}
+	l := d.leases[h.Task]
+	if l == nil && d.queue.Adopt(h.AttemptID) {
+		l = &lease{AttemptID: h.AttemptID, holder: from, sent: true, seen: true}
+		d.leases[h.Task] = l
+	}
+	if l == nil || l.AttemptID != h.AttemptID || l.holder != from {
+		t.reply.Stale = append(t.reply.Stale, h.AttemptID)
+		return
+	}
+	d.see(l)
+	l.until = now.Add(LeaseTime)
+	if l.begun = h.Begun; h.Begun {
+		l.recalled = false
+	}
+}
+
+// see says that the holder has it.
+func (d *Dispatcher) see(l *lease) {
+	if !l.seen {
+		l.seen = true
+		d.taker(l.holder).coming--
+	}
+}
+
+// end ends a lease.
+func (d *Dispatcher) end(l *lease) {
+	d.see(l)
+	delete(d.leases, l.Task)
+}
+
+func (d *Dispatcher) settled(shard uint32, node string) {
+	s := d.settling[shard]
+	if delete(s.waits, node); len(s.waits) == 0 {
+		delete(d.settling, shard)
+		d.queue.Settle(d.of(shard))
+	}
+}
+
+// ended takes back the lease of an attempt whose end is recorded.
+func (d *Dispatcher) ended(e Ended) {
+	if e.Took > 0 {
+		d.queue.Ended(e.Task, e.Took)
+	}
+	delete(d.moves, e.Task)
+	if l := d.leases[e.Task]; l != nil && l.AttemptID == e.AttemptID {
+		d.end(l)
+		d.queue.Done(e.Task)
+	}
+}
+
+// stop ends what others have of a job.
+func (d *Dispatcher) stop(job JobID) {
+	for id, l := range d.leases {
+		if id.Job == job {
+			d.takeBack(l)
+			d.queue.Done(id)
+		}
+	}
+	maps.DeleteFunc(d.moves, func(id TaskID, _ uint8) bool { return id.Job == job })
+}
+
+// takeBack ends a lease, and tells its holder.
+func (d *Dispatcher) takeBack(l *lease) {
+	d.end(l)
+	t := d.taker(l.holder)
+	t.reply.Stale, t.due = append(t.reply.Stale, l.AttemptID), true
+}
+
+// Expire ends the leases of nodes that were silent for too long. What they had runs elsewhere, in a new attempt.
+func (d *Dispatcher) Expire(now time.Time) {
+	if !now.Before(d.again) {
+		d.again = time.Time{}
+	}
+	if now.Before(d.check) {
+		return
+	}
+	d.check = now.Add(expiry)
+	for _, l := range d.leases {
+		if l.sent && !now.Before(l.until) {
+			d.lost(l)
+		}
+	}
+	for shard, s := range d.settling {
+		if !now.Before(s.until) {
+			clear(s.waits)
+			d.settled(shard, "")
+		}
+	}
+	for node, t := range d.takers {
+		if !now.Before(t.until) && !t.ask && !t.due {
+			delete(d.takers, node)
+		}
+	}
+}
+
+func (d *Dispatcher) lost(l *lease) {
+	if !l.sent {
+		l.gone = true
+		return
+	}
+	d.end(l)
+	delete(d.moves, l.Task)
+	d.queue.Again(l.Task, true)
+}
+
+// Gone says that a node's process is no more: nothing of what it had goes on.
+func (d *Dispatcher) Gone(node string) {
+	for _, l := range d.leases {
+		if l.holder == node {
+			d.lost(l)
+		}
+	}
+	delete(d.takers, node)
+	for shard, s := range d.settling {
+		if s.waits[node] {
+			d.settled(shard, node)
+		}
+	}
+}
+
+// wants returns how much more it would take.
+func (t *taker) wants() int { return max(0, t.want-t.coming) }
+
+// asking returns the nodes that wait for something to run, those first that wait the longest.
+func (d *Dispatcher) asking() []string {
+	var all []string
+	for node, t := range d.takers {
+		if t.wants() > 0 {
+			all = append(all, node)
+		}
+	}
+	slices.SortFunc(all, func(a, b string) int { return cmp.Compare(d.takers[a].asked, d.takers[b].asked) })
+	return all
+}
+
+// Grants hands out what other nodes asked for, of what is more than this node has free slots for: to each at most half, so that
+// there is something for the next.
+func (d *Dispatcher) Grants(now time.Time, free int) (grants []Grant) {
+	for _, node := range d.asking() {
+		t := d.takers[node]
+		for n := min(t.wants(), (d.queue.Ready(t.Taker)-free+1)/2); n > 0; n-- {
+			p, start, ok := d.Next(now, t.Taker)
+			if !ok {
+				break
+			}
+			d.leases[p.Task] = &lease{AttemptID: p.ID(), holder: node}
+			t.coming++
+			grants = append(grants, Grant{To: node, Pick: p, Start: start})
+		}
+	}
+	return grants
+}
+
+// Granted says that an attempt is on its way to a node, as what its start was recorded as. It tells whether it still is to go.
+func (d *Dispatcher) Granted(now time.Time, to string, p Pick) bool {
+	l := d.leases[p.Task]
+	switch {
+	case l == nil || l.holder != to || l.sent:
+		return false // its job is over, or its shard led elsewhere
+	case l.gone:
+		d.end(l)
+		d.queue.Again(p.Task, false)
+		return false
+	}
+	d.moves[p.Task]++
+	l.AttemptID, l.until, l.sent = p.ID(), now.Add(LeaseTime), true
+	return true
+}
+
+// Recall asks for attempts back that have not begun where they are, if there are slots free here or elsewhere and nothing is
+// ready.
+func (d *Dispatcher) Recall(free int) {
+	idle := free
+	for _, t := range d.takers {
+		idle += t.wants()
+		if d.queue.Ready(t.Taker) > 0 {
+			return
+		}
+	}
+	if idle == 0 {
+		return
+	}
+	waiting := map[string][]*lease{}
+	for _, l := range d.leases {
+		if l.seen && !l.begun && !l.recalled && d.moves[l.Task] < mostMoves {
+			waiting[l.holder] = append(waiting[l.holder], l)
+		}
+	}
+	for _, node := range slices.Sorted(maps.Keys(waiting)) {
+		t, ls := d.takers[node], waiting[node]
+		if t == nil || t.wants() > 0 {
+			continue // what it has, it is about to begin
+		}
+		slices.SortFunc(ls, func(a, b *lease) int { return compareTasks(b.Task, a.Task) })
+		for _, l := range ls[:min(idle, len(ls))] {
+			l.recalled = true
+			t.reply.Recalled, t.due = append(t.reply.Recalled, l.AttemptID), true
+			idle--
+		}
+	}
+}
+
+// Replies returns what other nodes are to be told now.
+func (d *Dispatcher) Replies() map[string]Reply {
+	all := map[string]Reply{}
+	for node, t := range d.takers {
+		if t.ask {
+			for shard, s := range d.settling {
+				if s.waits[node] {
+					t.reply.Leads = append(t.reply.Leads, Led{shard, s.term})
+				}
+			}
+			slices.SortFunc(t.reply.Leads, func(a, b Led) int { return cmp.Compare(a.Shard, b.Shard) })
+		}
+		if t.due || len(t.reply.Leads) > 0 {
+			all[node] = t.reply
+		}
+		t.reply, t.due, t.ask = Reply{}, false, false
+	}
+	return all
+}
+
+// AskAgain has the nodes asked once more that have not said what they have.
+func (d *Dispatcher) AskAgain() {
+	for _, s := range d.settling {
+		for node := range s.waits {
+			d.taker(node).ask = true
+		}
+	}
+}

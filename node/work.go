@@ -1,0 +1,24 @@
+package node
+
+import (
+	"github.com/wattlehq/wattle/cluster"
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
+	"github.com/wattlehq/wattle/shard"
+)
+
+// work is how the scheduler reaches other nodes. It implements jobs.Peers.
+type work struct{ n *Node }
+
+func (w work) Leaders() []string { return w.alive(func(m cluster.Member) bool { return !m.Worker }) }
+func (w work) Workers() []string { return w.alive(func(cluster.Member) bool { return true }) }
+
+func (w work) alive(match func(cluster.Member) bool) (all []string) {
+	for _, m := range w.n.cluster.Members() {
+		if m.Status == cluster.Alive && m.ID != w.n.ID() && match(m) {
+			all = append(all, m.ID)
+		}
+	}
+	return all
+}
+
+func (w work) Send(to string, ms ...*peerv1.WorkMessage) { w.n.link.SendWork(shard.NodeID(to), ms...) }
