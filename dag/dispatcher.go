@@ -27,6 +27,7 @@ type Dispatcher struct {
 	moves     map[TaskID]uint8
 	settling  map[uint32]*settling
 	takers    map[string]*taker
+	counts    Counts
 	asked     uint64
 	again     time.Time // when a taker may get what it did not get yet
 	check     time.Time // when to look for leases that are over
@@ -47,7 +48,9 @@ func (d *Dispatcher) Lead(now time.Time, shard uint32, term uint64, effects []ma
 	d.terms[shard] = term
 	d.Applied(effects) // a state tells of nothing that is over
 	for _, id := range here {
-		if !d.queue.Adopt(id) {
+		if d.queue.Adopt(id) {
+			d.counts.Adopted++
+		} else {
 			stale = append(stale, id)
 		}
 	}
@@ -136,9 +139,11 @@ func (d *Dispatcher) Next(now time.Time, t Taker) (p Pick, start *storev1.JobCom
 	}}}, true
 }
 
-// Started says that the start of an attempt is recorded, and as which attempt.
-func (d *Dispatcher) Started(p Pick, attempt uint32) {
-	d.queue.Started(p.Task, attempt, d.terms[d.shardOf(p.Task.Job)])
+// Started says that the start of an attempt is recorded, and as which attempt. It returns what begins.
+func (d *Dispatcher) Started(p Pick, attempt uint32) Pick {
+	p.Term, p.Attempt = d.terms[d.shardOf(p.Task.Job)], attempt
+	d.queue.Started(p.Task, attempt, p.Term)
+	return p
 }
 
 // Refused says that an attempt did not start. Its task may wait for its inputs or for its job to be resumed, and is told of
@@ -203,3 +208,6 @@ func (d *Dispatcher) Load() (running, leading int) {
 	_, running = d.queue.Size()
 	return running, len(d.terms)
 }
+
+// Counts returns what happened so far.
+func (d *Dispatcher) Counts() Counts { return d.counts }

@@ -160,6 +160,7 @@ func (h *Holder) Of(shard uint32, term uint64) (ids []AttemptID) {
 			ids = append(ids, id)
 		}
 	}
+	slices.SortFunc(ids, compareAttempts)
 	return ids
 }
 
@@ -179,7 +180,7 @@ func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
 		}
 	}
 	for _, id := range r.Recalled {
-		if x := h.held[id]; x == nil || !x.begun {
+		if x := h.held[id]; x != nil && !x.begun {
 			h.Drop(id)
 			p.returned, p.due = append(p.returned, id), true
 		}

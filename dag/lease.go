@@ -21,6 +21,16 @@ const unknownRTT = time.Millisecond
 // mostMoves is how often a task may be given to another node while nothing goes wrong.
 const mostMoves = 2
 
+// Counts count since the start.
+type Counts struct {
+	// Adopted are attempts that a leader before this one handed out and that went on.
+	Adopted uint64
+	// Returned are attempts that had not begun where they were, and came back.
+	Returned uint64
+	// Lost are attempts of nodes that were silent for too long, or whose process ended.
+	Lost uint64
+}
+
 // lease is an attempt that another node has.
 type lease struct {
 	AttemptID
@@ -44,6 +54,7 @@ type settling struct {
 type taker struct {
 	Taker
 	session uint64
+	seq     uint64 // of its last report
 	want    int    // as it said last
 	coming  int    // what it was given and has not said that it has
 	asked   uint64 // in which order they asked
@@ -103,6 +114,17 @@ type Grant struct {
 	Start *storev1.JobCommand
 }
 
+// leased returns the leases that match, in order.
+func (d *Dispatcher) leased(match func(*lease) bool) (ls []*lease) {
+	for _, l := range d.leases {
+		if match(l) {
+			ls = append(ls, l)
+		}
+	}
+	slices.SortFunc(ls, func(a, b *lease) int { return compareTasks(a.Task, b.Task) })
+	return ls
+}
+
 func (d *Dispatcher) taker(node string) *taker {
 	t := d.takers[node]
 	if t == nil {
@@ -114,15 +136,20 @@ func (d *Dispatcher) taker(node string) *taker {
 
 // Report takes what a node said.
 func (d *Dispatcher) Report(now time.Time, from string, r Report) {
-	if t := d.takers[from]; t != nil && t.session != 0 && t.session != r.Session {
-		d.Gone(from)
+	if t := d.takers[from]; t != nil && t.session != 0 {
+		switch {
+		case t.session != r.Session:
+			d.Gone(from)
+		case r.Seq <= t.seq:
+			return // a newer one overtook it
+		}
 	}
 	t := d.taker(from)
 	if r.Want > 0 && t.want == 0 {
 		d.asked++
 		t.asked = d.asked
 	}
-	t.session, t.Taker, t.want, t.until = r.Session, r.Taker, r.Want, now.Add(LeaseTime)
+	t.session, t.seq, t.Taker, t.want, t.until = r.Session, r.Seq, r.Taker, r.Want, now.Add(LeaseTime)
 	if t.Taker.RTT <= 0 {
 		t.Taker.RTT = unknownRTT
 	}
@@ -133,6 +160,7 @@ func (d *Dispatcher) Report(now time.Time, from string, r Report) {
 	for _, id := range r.Returned {
 		if l := d.leases[id.Task]; l != nil && l.AttemptID == id && l.holder == from {
 			d.end(l)
+			d.counts.Returned++
 			d.queue.Again(id.Task, false)
 		}
 	}
@@ -150,6 +178,7 @@ func (d *Dispatcher) hold(now time.Time, from string, t *taker, h Held) {
 	}
 	l := d.leases[h.Task]
 	if l == nil && d.queue.Adopt(h.AttemptID) {
+		d.counts.Adopted++
 		l = &lease{AttemptID: h.AttemptID, holder: from, sent: true, seen: true}
 		d.leases[h.Task] = l
 	}
@@ -200,11 +229,9 @@ func (d *Dispatcher) ended(e Ended) {
 
 // stop ends what others have of a job.
 func (d *Dispatcher) stop(job JobID) {
-	for id, l := range d.leases {
-		if id.Job == job {
-			d.takeBack(l)
-			d.queue.Done(id)
-		}
+	for _, l := range d.leased(func(l *lease) bool { return l.Task.Job == job }) {
+		d.takeBack(l)
+		d.queue.Done(l.Task)
 	}
 	maps.DeleteFunc(d.moves, func(id TaskID, _ uint8) bool { return id.Job == job })
 }
@@ -225,10 +252,8 @@ func (d *Dispatcher) Expire(now time.Time) {
 		return
 	}
 	d.check = now.Add(expiry)
-	for _, l := range d.leases {
-		if l.sent && !now.Before(l.until) {
-			d.lost(l)
-		}
+	for _, l := range d.leased(func(l *lease) bool { return l.sent && !now.Before(l.until) }) {
+		d.lost(l)
 	}
 	for shard, s := range d.settling {
 		if !now.Before(s.until) {
@@ -249,16 +274,15 @@ func (d *Dispatcher) lost(l *lease) {
 		return
 	}
 	d.end(l)
+	d.counts.Lost++
 	delete(d.moves, l.Task)
 	d.queue.Again(l.Task, true)
 }
 
 // Gone says that a node's process is no more: nothing of what it had goes on.
 func (d *Dispatcher) Gone(node string) {
-	for _, l := range d.leases {
-		if l.holder == node {
-			d.lost(l)
-		}
+	for _, l := range d.leased(func(l *lease) bool { return l.holder == node }) {
+		d.lost(l)
 	}
 	delete(d.takers, node)
 	for shard, s := range d.settling {
@@ -331,17 +355,15 @@ func (d *Dispatcher) Recall(free int) {
 		return
 	}
 	waiting := map[string][]*lease{}
-	for _, l := range d.leases {
-		if l.seen && !l.begun && !l.recalled && d.moves[l.Task] < mostMoves {
-			waiting[l.holder] = append(waiting[l.holder], l)
-		}
+	for _, l := range d.leased(func(l *lease) bool { return l.seen && !l.begun && !l.recalled && d.moves[l.Task] < mostMoves }) {
+		waiting[l.holder] = append(waiting[l.holder], l)
 	}
 	for _, node := range slices.Sorted(maps.Keys(waiting)) {
 		t, ls := d.takers[node], waiting[node]
 		if t == nil || t.wants() > 0 {
 			continue // what it has, it is about to begin
 		}
-		slices.SortFunc(ls, func(a, b *lease) int { return compareTasks(b.Task, a.Task) })
+		slices.Reverse(ls) // the last ones it was given wait the longest
 		for _, l := range ls[:min(idle, len(ls))] {
 			l.recalled = true
 			t.reply.Recalled, t.due = append(t.reply.Recalled, l.AttemptID), true

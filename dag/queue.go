@@ -76,6 +76,7 @@ type stageQueue struct {
 	pool    string
 	first   bitset // tasks whose first attempt was handed out
 	later   map[uint32]mark
+	lost    map[uint32]mark // attempts that may have begun somewhere
 	pace    pace
 }
 
@@ -288,6 +289,9 @@ func (q *Queue) hand(j *jobQueue, r Run) *handed {
 		return nil
 	}
 	s.note(id.Index, m)
+	if s.lost[id.Index] == m {
+		r.Term = unrecorded
+	}
 	h := &handed{run: r, Pick: Pick{Task: id, Generation: r.Generation, Attempt: r.Attempt, Term: r.Term, Alone: r.Alone}}
 	q.running[id] = h
 	j.running++
@@ -319,8 +323,8 @@ func (q *Queue) Adopt(id AttemptID) bool {
 
 // Settle lets jobs run of which it is known now who runs what.
 func (q *Queue) Settle(match func(JobID) bool) {
-	for id, j := range q.jobs {
-		if j.waits && match(id) {
+	for _, id := range slices.Sorted(maps.Keys(q.jobs)) {
+		if j := q.jobs[id]; j.waits && match(id) {
 			j.waits = false
 			q.enter(j)
 		}
@@ -351,6 +355,7 @@ func (q *Queue) Started(id TaskID, attempt uint32, term uint64) {
 	if h == nil {
 		return
 	}
+	h.Term = term
 	h.starting = false
 	h.Attempt, h.run.Attempt, h.run.Term = attempt, attempt, term
 	if j := q.jobs[id.Job]; j != nil {
@@ -379,13 +384,17 @@ func (q *Queue) Again(id TaskID, begun bool) {
 	if h == nil {
 		return
 	}
-	over := q.jobs[id.Job] == nil || q.jobs[id.Job].over
+	j := q.jobs[id.Job]
+	over := j == nil || j.over
 	q.Undo(id)
 	if over {
 		return
 	}
-	if begun {
-		h.run.Term = unrecorded
+	if s := j.stage(id.Stage); begun {
+		if s.lost == nil {
+			s.lost = map[uint32]mark{}
+		}
+		s.lost[id.Index] = mark{h.Generation, h.Attempt}
 	}
 	q.add(h.run)
 }

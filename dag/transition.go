@@ -196,11 +196,12 @@ func (t *transition) finish(c *storev1.Finish) *fault.Error {
 	return nil
 }
 
-// finishes takes several as if they came one by one. One that is refused has no answer of its own: whoever sent it has lost its
-// attempt, and can do nothing about it.
+// finishes takes several as if they came one by one.
 func (t *transition) finishes(c *storev1.Finishes) {
-	for _, f := range c.Finishes {
-		_ = t.finish(f)
+	for i, f := range c.Finishes {
+		if t.finish(f) != nil {
+			t.result.Refused = append(t.result.Refused, uint32(i))
+		}
 	}
 }
 

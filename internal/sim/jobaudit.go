@@ -13,6 +13,7 @@ import (
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/shard"
 )
 
 // book is what the auditor knows of a job, from what was asked and answered alone.
@@ -28,6 +29,8 @@ type book struct {
 	least map[dag.TaskID]mark
 	// outputs are those acknowledged, by task and generation.
 	outputs map[dag.TaskID]map[uint32]string
+	// begun is where attempts were run.
+	begun map[dag.AttemptID]shard.NodeID
 	// sent are the tasks of which somebody said that they are complete.
 	sent map[dag.TaskID]bool
 }
@@ -49,13 +52,26 @@ func (a *auditor) started(p dag.Pick) {
 	a.jobs[p.Task.Job].newer(p.Task, mark{p.Generation, p.Attempt})
 }
 
-// begun is told that a function runs, for whom a node asked at a time.
-func (a *auditor) begun(p dag.Pick, work *dag.Work, asked time.Duration) {
+// prepared is told that a leader is about to have a function run, by what it knows.
+func (a *auditor) prepared(n *node, p dag.Pick) {
+	j := a.jobs[p.Task.Job]
+	// One that was deposed and does not know may not know of what came after, either.
+	if l, ok := a.w.leader(a.w.table.Of(slotOf(p.Task.Job))); !ok || l.Members.Node(l.Replica) != n.id {
+		return
+	}
+	if j.canceled != 0 || j.deleted {
+		a.w.find("task %s is to begin after its job was canceled or deleted", p.Task)
+	}
+}
+
+// begun is told that a function runs.
+func (a *auditor) begun(n *node, p dag.Pick, work *dag.Work) {
 	a.w.count("tasks")
 	j := a.jobs[p.Task.Job]
-	if j.canceled != 0 && asked > j.canceled || j.deleted && asked > j.deletedAt {
-		a.w.find("task %s began after its job was canceled or deleted", p.Task)
+	if at, ok := j.begun[p.ID()]; ok {
+		a.w.find("attempt %v began at %s and at %s", p.ID(), at, n.id)
 	}
+	j.begun[p.ID()] = n.id
 	for _, n := range j.plan.Stages[p.Task.Stage].After {
 		for i := range j.plan.Stages[n].Tasks {
 			if !j.sent[dag.TaskID{Job: j.id, Stage: n, Index: i}] {

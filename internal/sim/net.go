@@ -18,38 +18,46 @@ type network struct {
 	lose, double, delay int
 }
 
+// send sends messages of shards.
 func (n *network) send(from *node, to shard.NodeID, ms []*peerv1.ShardMessage) {
-	w := n.w
-	dest := w.node(to)
+	dest := n.w.node(to)
 	if dest == nil {
 		return
 	}
 	for _, m := range ms {
-		if n.cut[[2]int{from.machine, dest.machine}] || n.lose > 0 && w.chance(n.lose) {
-			w.count("lost")
-			continue
-		}
 		copies := 1
-		if n.double > 0 && w.chance(n.double) {
-			w.count("doubled")
+		if n.double > 0 && n.w.chance(n.double) {
+			n.w.count("doubled")
 			copies = 2
 		}
 		for range copies {
-			d := w.between(200*time.Microsecond, 2*time.Millisecond)
-			if n.delay > 0 && w.chance(n.delay) {
-				w.count("delayed")
-				if d = w.between(0, 3*time.Second); w.chance(2) {
-					d /= 100
-				}
-			}
 			// A copy, so that nobody hears of what the sender does to it later.
 			m := proto.Clone(m).(*peerv1.ShardMessage)
-			w.after(d, "deliver", func() {
-				if dest.up() && !n.cut[[2]int{from.machine, dest.machine}] {
-					dest.engine.Step(from.id, []*peerv1.ShardMessage{m})
-					dest.wake()
-				}
+			n.carry(from, dest, func() {
+				dest.engine.Step(from.id, []*peerv1.ShardMessage{m})
+				dest.wake()
 			})
 		}
 	}
+}
+
+// carry has something arrive at a node, or not.
+func (n *network) carry(from, dest *node, arrive func()) {
+	w := n.w
+	if n.cut[[2]int{from.machine, dest.machine}] || n.lose > 0 && w.chance(n.lose) {
+		w.count("lost")
+		return
+	}
+	d := w.between(200*time.Microsecond, 2*time.Millisecond)
+	if n.delay > 0 && w.chance(n.delay) {
+		w.count("delayed")
+		if d = w.between(0, 3*time.Second); w.chance(2) {
+			d /= 100
+		}
+	}
+	w.after(d, "deliver", func() {
+		if dest.up() && !n.cut[[2]int{from.machine, dest.machine}] {
+			arrive()
+		}
+	})
 }

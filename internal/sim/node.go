@@ -264,13 +264,31 @@ func (n *node) lose(mode int, why string) {
 	n.tally()
 	n.engine, n.drive, n.paused, n.since = nil, nil, false, n.w.now
 	n.disk.crash(mode, n.w.rng)
+	if n.w.chance(2) {
+		n.missed()
+	}
+}
+
+// missed has the others find out that nobody listens where the process was. It may run again by then.
+func (n *node) missed() {
+	for _, o := range n.w.alive() {
+		if o != n {
+			o.plan("misses "+string(n.id), n.w.between(0, 200*time.Millisecond), func() {
+				if o.up() {
+					o.worker.d.Gone(string(n.id))
+					o.worker.poke()
+				}
+			})
+		}
+	}
 }
 
 // tally adds up what the process has done.
 func (n *node) tally() {
-	c := n.engine.Counts()
+	c, l := n.engine.Counts(), n.worker.d.Counts()
 	for what, k := range map[string]uint64{
 		"joint changes": c.Joint, "snapshots installed": c.Installed, "entries trimmed": c.Trimmed, "tails truncated": c.Truncated, "entries replayed": c.Replayed,
+		"adopted": l.Adopted, "returned": l.Returned, "leases lost": l.Lost,
 	} {
 		n.w.stats[what] += int(k)
 	}
@@ -311,8 +329,7 @@ type sink struct{ n *node }
 
 func (s sink) Lead(id shard.ID, term uint64, effects []machine.Effect) {
 	s.n.w.audit.lead(s.n, id, term)
-	s.n.worker.d.Lead(uint32(id), term, s.heard(id, effects))
-	s.n.worker.poke()
+	s.n.worker.lead(id, term, s.heard(id, effects))
 }
 
 func (s sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {

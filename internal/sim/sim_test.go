@@ -69,6 +69,7 @@ func TestSeeds(t *testing.T) {
 	for _, what := range []string{
 		"snapshots installed", "joint changes", "transfer", "tails truncated", "replaced", "damaged", "placed", "placed leaders", "strays",
 		"crash", "partition", "lost", "doubled", "delayed", "effects dropped", "fenced", "restarted", "output lost", "overtaken", "aliases", "jobs", "read",
+		"given", "adopted", "returned", "leases lost",
 	} {
 		if n >= 300 && total[what] == 0 {
 			t.Errorf("not once: %s", what)

@@ -2,6 +2,8 @@ package sim
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -14,38 +16,80 @@ import (
 	"github.com/wattlehq/wattle/shard"
 )
 
-// worker runs a node's tasks: a dag.Dispatcher with slots, as node/jobs and worker have it, and in place of guests a
-// function of the task that takes a while.
+// worker runs a node's tasks: a dag.Dispatcher and a dag.Holder, as node/jobs has them, and in place of guests a function of the
+// task that takes a while.
 type worker struct {
-	n       *node
-	d       *dag.Dispatcher
-	free    int
-	running map[dag.TaskID]*attempt
-	planned bool
-	wakes   time.Duration // when it is woken next, if that is to come
+	n        *node
+	d        *dag.Dispatcher
+	h        *dag.Holder
+	slots    int
+	running  int
+	attempts map[dag.AttemptID]*attempt // that the holder has
+	finishes map[dag.JobID][]*ending    // that wait for those before them
+	planned  bool
+	wakes    time.Duration // when it is woken next, if that is to come
+	asked    time.Duration
 }
 
 type attempt struct {
 	dag.Pick
-	over bool // its job is
+	work *dag.Work
+	over bool // it counts no more
+}
+
+// ending is how an attempt ended, and what to call if that counted.
+type ending struct {
+	f    *storev1.Finish
+	told func()
 }
 
 func newWorker(n *node) *worker {
-	return &worker{
-		n: n, free: 1 + n.w.rng.IntN(4), running: map[dag.TaskID]*attempt{},
-		d: dag.NewDispatcher(func(id dag.JobID) uint32 { return uint32(n.w.table.Of(slotOf(id))) }),
+	of := func(id dag.JobID) uint32 { return uint32(n.w.table.Of(slotOf(id))) }
+	k := &worker{
+		n: n, slots: 1 + n.w.rng.IntN(4), attempts: map[dag.AttemptID]*attempt{}, finishes: map[dag.JobID][]*ending{},
+		d: dag.NewDispatcher(of),
 	}
+	k.h = dag.NewHolder(dag.HolderConfig{ShardOf: of, Slots: k.slots, Session: n.w.rng.Uint64()})
+	return k
 }
 
 func slotOf(id dag.JobID) machine.Slot { return shard.SlotOf(string(id)) }
 
+func (k *worker) lead(id shard.ID, term uint64, effects []machine.Effect) {
+	k.stop(k.d.Lead(k.n.clock(), uint32(id), term, effects, k.h.Of(uint32(id), term), k.others()))
+	k.poke()
+}
+
 func (k *worker) applied(effects []machine.Effect) {
 	for _, job := range k.d.Applied(effects) {
-		for id, a := range k.running {
-			a.over = a.over || id.Job == job
+		for _, id := range k.h.Held() {
+			if id.Task.Job == job {
+				k.stop([]dag.AttemptID{id})
+			}
 		}
 	}
 	k.poke()
+}
+
+// stop ends attempts that count no more.
+func (k *worker) stop(ids []dag.AttemptID) {
+	for _, id := range ids {
+		if a := k.attempts[id]; a != nil && k.h.Drop(id) {
+			a.over = true
+		} else {
+			delete(k.attempts, id)
+		}
+	}
+}
+
+// others are the nodes that gossip takes for alive.
+func (k *worker) others() (all []string) {
+	for _, n := range k.n.w.alive() {
+		if n != k.n && n.up() {
+			all = append(all, string(n.id))
+		}
+	}
+	return all
 }
 
 // poke lets it look for work soon.
@@ -56,62 +100,154 @@ func (k *worker) poke() {
 	}
 }
 
+// look does what the driver's round does.
 func (k *worker) look() {
 	k.planned = false
 	if !k.n.up() {
 		return // it is poked when it goes on
 	}
 	w, now := k.n.w, k.n.clock()
-	for k.free > 0 {
-		p, start, ok := k.d.Next(now)
-		if !ok {
-			break
-		}
-		k.free--
-		a := &attempt{Pick: p}
-		k.running[p.Task] = a
-		if start == nil {
-			k.run(a)
-			continue
-		}
-		// Whoever takes it may be slow to go on.
-		wait := w.between(0, 50*time.Microsecond)
-		if w.odd(10) {
-			wait = w.between(0, 2*time.Second)
-		}
-		k.n.plan("starts "+p.Task.String(), wait, func() { k.start(a, start) })
+	k.d.Expire(now)
+	for k.running < k.slots && k.begin(now) {
 	}
 	for _, id := range k.d.Due(now) {
 		k.command(k.n.propose, &storev1.JobCommand{Job: string(id), Change: &storev1.JobCommand_Expire{Expire: &storev1.Expire{}}}, func(*storev1.JobResult, error) {})
 	}
-	if at, ok := k.d.Wake(now); ok {
-		if due := w.now + max(at.Sub(now), time.Millisecond); k.wakes <= w.now || due < k.wakes {
-			k.wakes = due
-			k.n.plan("is woken", due-w.now, k.poke)
-		}
+	for _, g := range k.d.Grants(now, k.h.Free()) {
+		k.prepare(g.Pick, g.Start, func(a *attempt) {
+			if a != nil && k.d.Granted(k.n.clock(), g.To, a.Pick) {
+				w.count("given")
+				k.tell(g.To, func(to *worker) { to.given(string(k.n.id), a) })
+			}
+		})
+	}
+	k.d.Recall(k.h.Free())
+	switch {
+	case k.d.Ready(dag.Taker{}) > 0:
+		k.h.Ask(nil)
+	case w.now-k.asked >= dag.BeatTime:
+		others := k.others()
+		w.rng.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
+		k.h.Ask(others[:min(2, len(others))])
+		k.asked = w.now
+		k.d.AskAgain()
+	}
+	replies := k.d.Replies()
+	for _, to := range slices.Sorted(maps.Keys(replies)) {
+		k.tell(to, func(to *worker) { to.stop(to.h.Reply(to.n.clock(), string(k.n.id), replies[string(to.n.id)])) })
+	}
+	reports, next := k.h.Reports(now)
+	for _, to := range slices.Sorted(maps.Keys(reports)) {
+		k.tell(to, func(to *worker) { to.d.Report(to.n.clock(), string(k.n.id), reports[string(to.n.id)]) })
+	}
+	at := now.Add(dag.BeatTime)
+	if !next.IsZero() && next.Before(at) {
+		at = next
+	}
+	if d, ok := k.d.Wake(now); ok && d.Before(at) {
+		at = d
+	}
+	if due := w.now + max(at.Sub(now), time.Millisecond); k.wakes <= w.now || due < k.wakes {
+		k.wakes = due
+		k.n.plan("is woken", due-w.now, k.poke)
 	}
 }
 
-// start has the start of an attempt recorded, and runs it then.
-func (k *worker) start(a *attempt, start *storev1.JobCommand) {
+// tell has another node's worker hear something.
+func (k *worker) tell(to string, hear func(*worker)) {
+	dest := k.n.w.node(shard.NodeID(to))
+	k.n.w.net.carry(k.n, dest, func() {
+		hear(dest.worker)
+		dest.worker.poke()
+	})
+}
+
+// given takes an attempt that another node gave.
+func (k *worker) given(from string, a *attempt) {
+	if k.h.Given(from, a.Term, a.Pick) {
+		k.attempts[a.ID()] = &attempt{Pick: a.Pick, work: a.work}
+	}
+}
+
+// begin runs something if there is something to run.
+func (k *worker) begin(now time.Time) bool {
+	if id, ok := k.h.Next(); ok {
+		k.running++
+		k.run(k.attempts[id])
+		return true
+	}
+	if k.h.Full() {
+		return false
+	}
+	p, start, ok := k.d.Next(now, dag.Taker{})
+	if ok {
+		k.running++ // a slot waits for it
+		k.prepare(p, start, func(a *attempt) {
+			k.running--
+			if a != nil {
+				k.attempts[a.ID()] = a
+				k.h.Hand(a.Pick)
+			}
+			k.poke()
+		})
+	}
+	return ok
+}
+
+// prepare has the start of an attempt recorded if it has to be, and reads what there is to do.
+func (k *worker) prepare(p dag.Pick, start *storev1.JobCommand, then func(*attempt)) {
+	if start == nil {
+		k.read(p, then)
+		return
+	}
+	w := k.n.w
+	// Whoever takes it may be slow to go on.
+	wait := w.between(0, 50*time.Microsecond)
+	if w.odd(10) {
+		wait = w.between(0, 2*time.Second)
+	}
+	k.n.plan("starts "+p.Task.String(), wait, func() { k.start(p, start, then) })
+}
+
+func (k *worker) start(p dag.Pick, start *storev1.JobCommand, then func(*attempt)) {
 	if k.n.paused {
-		k.n.plan("starts later", 50*time.Millisecond, func() { k.start(a, start) })
+		k.n.plan("starts later", 50*time.Millisecond, func() { k.start(p, start, then) })
 		return
 	}
 	k.command(k.n.proposeHere, start, func(r *storev1.JobResult, err error) {
 		if err != nil || r.GetAttempt() == 0 {
-			delete(k.running, a.Task)
-			k.d.Refused(a.Pick)
-			k.free++
-			k.poke()
+			k.refused(p, then)
 			return
 		}
-		a.Attempt = r.Attempt
-		k.d.Started(a.Pick, r.Attempt)
+		p = k.d.Started(p, r.Attempt)
 		k.n.w.count("restarted")
-		k.n.w.audit.started(a.Pick)
-		k.run(a)
+		k.n.w.audit.started(p)
+		k.read(p, then)
 	})
+}
+
+func (k *worker) refused(p dag.Pick, then func(*attempt)) {
+	k.d.Refused(p)
+	k.poke()
+	then(nil)
+}
+
+func (k *worker) read(p dag.Pick, then func(*attempt)) {
+	a := &attempt{Pick: p}
+	err := k.n.engine.Peek(slotOf(p.Task.Job), machine.Jobs, func(r machine.Reader) (err error) {
+		a.work, err = dag.ReadWork(r, p)
+		return err
+	})
+	if fault.KindOf(err) == fault.Corrupt {
+		k.n.guard(func() { panic(&machine.Broken{Err: err}) })
+		return
+	}
+	if err != nil {
+		k.refused(p, then)
+		return
+	}
+	k.n.w.audit.prepared(k.n, a.Pick)
+	then(a)
 }
 
 // command puts a command of a job into its shard's log.
@@ -130,60 +266,46 @@ func (k *worker) command(propose proposer, c *storev1.JobCommand, done func(*sto
 	})
 }
 
-// run runs an attempt: it reads what there is to do, takes its time, and tells how it ended.
+// run runs an attempt: it takes its time, and tells how it ended.
 func (k *worker) run(a *attempt) {
 	w := k.n.w
-	asked := w.now
-	var work *dag.Work
-	var broken error
-	k.n.read("read work of "+a.Task.String(), slotOf(a.Task.Job), machine.Jobs, func(r machine.Reader) error {
-		work, broken = dag.ReadWork(r, a.Pick)
-		return nil
-	}, func(err error) {
-		if err == nil {
-			err = broken
-		}
-		if err == nil {
-			w.audit.begun(a.Pick, work, asked)
-		}
-		took := w.between(0, 50*time.Millisecond)
-		if w.chance(10) {
-			took = w.between(0, 3*time.Second)
-		}
-		k.n.plan("runs "+a.Task.String(), took, func() { k.end(a, work, err) })
-	})
+	w.audit.begun(k.n, a.Pick, a.work)
+	took := w.between(0, 50*time.Millisecond)
+	if w.chance(10) {
+		took = w.between(0, 3*time.Second)
+	}
+	k.n.plan("runs "+a.Task.String(), took, func() { k.end(a, took) })
 }
 
 // end gives back the slot and records what became of the attempt.
-func (k *worker) end(a *attempt, work *dag.Work, err error) {
+func (k *worker) end(a *attempt, took time.Duration) {
 	w := k.n.w
 	if k.n.paused {
-		k.n.plan("runs on", 50*time.Millisecond, func() { k.end(a, work, err) })
+		k.n.plan("runs on", 50*time.Millisecond, func() { k.end(a, took) })
 		return
 	}
-	if err == nil && w.odd(80) {
+	if w.odd(80) {
 		w.count("killed by a task")
 		k.n.crash("killed by a task")
 		w.after(w.between(0, 3*time.Second), "restart", k.n.start)
 		return
 	}
-	delete(k.running, a.Task)
-	k.d.Done(a.Task)
-	k.free++
+	k.running--
+	delete(k.attempts, a.ID())
+	k.h.Done(a.ID(), took)
+	k.d.Done(a.ID(), took)
 	k.poke()
 	f := &storev1.Finish{Stage: a.Task.Stage, Task: a.Task.Index, Generation: a.Generation, Attempt: a.Attempt}
 	released := &storev1.Finish_Released{Released: &storev1.Release{}}
-	switch reason := fault.Reason(err); {
-	case a.over || reason == "stale_attempt" || reason == "job_final" || reason == "unknown_job":
+	switch {
+	case a.over:
 		w.count("overtaken")
 		return
-	case err != nil:
-		f.Outcome = released
-	case len(work.Inputs) > 0 && w.odd(15):
-		in := work.Inputs[w.rng.IntN(len(work.Inputs))]
+	case len(a.work.Inputs) > 0 && w.odd(15):
+		in := a.work.Inputs[w.rng.IntN(len(a.work.Inputs))]
 		w.count("output lost")
 		k.command(k.n.propose, &storev1.JobCommand{Job: string(a.Task.Job), Change: &storev1.JobCommand_Lose{Lose: &storev1.Lose{
-			Stage: work.Stage.From, Task: in.Task, Generation: in.Generation,
+			Stage: a.work.Stage.From, Task: in.Task, Generation: in.Generation,
 		}}}, func(*storev1.JobResult, error) {
 			f.Outcome = released
 			k.finish(a, f)
@@ -192,31 +314,55 @@ func (k *worker) end(a *attempt, work *dag.Work, err error) {
 	case w.odd(25):
 		f.Outcome = released
 	default:
-		k.outcome(a, work, f)
+		k.outcome(a, f)
 	}
 	k.finish(a, f)
 }
 
-func (k *worker) outcome(a *attempt, work *dag.Work, f *storev1.Finish) {
+func (k *worker) outcome(a *attempt, f *storev1.Finish) {
 	switch b := k.n.w.audit.jobs[a.Task.Job].behaviour(a.Task); {
 	case b.fatal:
 		f.Outcome = &storev1.Finish_Failed{Failed: &storev1.Failure{Reason: "fatal", Message: "it always fails"}}
 	case a.Attempt <= b.failures:
 		f.Outcome = &storev1.Finish_Failed{Failed: &storev1.Failure{Reason: "flaky", Message: "it fails at first", Retryable: true}}
 	default:
-		out := k.n.w.audit.jobs[a.Task.Job].value(a.Task, a.Generation, work.Inputs)
+		out := k.n.w.audit.jobs[a.Task.Job].value(a.Task, a.Generation, a.work.Inputs)
 		f.Outcome = &storev1.Finish_Completed{Completed: &storev1.Output{Bytes: &storev1.Bytes{Digest: digest.Of(out).String(), Size: uint64(len(out))}}}
 	}
 }
 
+// finish has an outcome recorded, with those of the job that came meanwhile.
 func (k *worker) finish(a *attempt, f *storev1.Finish) {
-	told := k.n.w.audit.finishing(a.Pick, f)
-	k.command(k.n.propose, &storev1.JobCommand{Job: string(a.Task.Job), Change: &storev1.JobCommand_Finish{Finish: f}}, func(_ *storev1.JobResult, err error) {
-		if err == nil {
-			told()
-		} else if fault.Reason(err) == "stale_attempt" {
-			k.n.w.count("fenced")
+	job := a.Task.Job
+	waiting, busy := k.finishes[job]
+	k.finishes[job] = append(waiting, &ending{f, k.n.w.audit.finishing(a.Pick, f)})
+	if !busy {
+		k.recordAll(job)
+	}
+}
+
+func (k *worker) recordAll(job dag.JobID) {
+	batch := k.finishes[job]
+	if len(batch) == 0 {
+		delete(k.finishes, job)
+		return
+	}
+	k.finishes[job] = []*ending{}
+	c := &storev1.Finishes{}
+	for _, e := range batch {
+		c.Finishes = append(c.Finishes, e.f)
+	}
+	k.command(k.n.propose, &storev1.JobCommand{Job: string(job), Change: &storev1.JobCommand_Finishes{Finishes: c}}, func(r *storev1.JobResult, err error) {
+		for i, e := range batch {
+			switch {
+			case err != nil:
+			case slices.Contains(r.Refused, uint32(i)):
+				k.n.w.count("fenced")
+			default:
+				e.told()
+			}
 		}
+		k.recordAll(job)
 	})
 }
 

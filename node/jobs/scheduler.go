@@ -255,9 +255,8 @@ func (s *Scheduler) prepare(ctx context.Context, p dag.Pick, start *storev1.JobC
 		case res.GetAttempt() == 0:
 			return nil, errJobOver
 		}
-		p.Attempt = res.Attempt
 		s.mu.Lock()
-		s.dispatcher.Started(p, res.Attempt)
+		p = s.dispatcher.Started(p, res.Attempt)
 		s.stats.Restarted++
 		s.mu.Unlock()
 	}

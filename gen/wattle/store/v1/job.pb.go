@@ -2012,7 +2012,9 @@ type JobResult struct {
 	Job     *JobRecord             `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
 	Created bool                   `protobuf:"varint,2,opt,name=created,proto3" json:"created,omitempty"`
 	// Start: the attempt to run.
-	Attempt       uint32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Attempt uint32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// Finishes: those that did not count, by their place.
+	Refused       []uint32 `protobuf:"varint,4,rep,packed,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2066,6 +2068,13 @@ func (x *JobResult) GetAttempt() uint32 {
 		return x.Attempt
 	}
 	return 0
+}
+
+func (x *JobResult) GetRefused() []uint32 {
+	if x != nil {
+		return x.Refused
+	}
+	return nil
 }
 
 var File_wattle_store_v1_job_proto protoreflect.FileDescriptor
@@ -2232,11 +2241,12 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x05usage\x18\f \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\x12\x1a\n" +
 	"\breplaces\x18\r \x01(\tR\breplaces\x12\x1a\n" +
 	"\btroubles\x18\x0e \x01(\rR\btroubles\x12\x12\n" +
-	"\x04node\x18\x0f \x01(\tR\x04node\"m\n" +
+	"\x04node\x18\x0f \x01(\tR\x04node\"\x87\x01\n" +
 	"\tJobResult\x12,\n" +
 	"\x03job\x18\x01 \x01(\v2\x1a.wattle.store.v1.JobRecordR\x03job\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\x12\x18\n" +
-	"\aattempt\x18\x03 \x01(\rR\aattempt*\xad\x01\n" +
+	"\aattempt\x18\x03 \x01(\rR\aattempt\x12\x18\n" +
+	"\arefused\x18\x04 \x03(\rR\arefused*\xad\x01\n" +
 	"\tInputKind\x12\x1a\n" +
 	"\x16INPUT_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10INPUT_KIND_VALUE\x10\x01\x12\x14\n" +
