@@ -221,7 +221,7 @@ func (d *Dispatcher) ended(e Ended) {
 		d.queue.Ended(e.Task, e.Took)
 	}
 	delete(d.moves, e.Task)
-	if l := d.leases[e.Task]; l != nil && l.AttemptID == e.AttemptID {
+	if l := d.leases[e.Task]; l != nil && l.sent && l.AttemptID == e.AttemptID {
 		d.end(l)
 		d.queue.Done(e.Task)
 	}

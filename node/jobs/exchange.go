@@ -133,7 +133,7 @@ func (s *Scheduler) give(ctx context.Context, node string, grants []dag.Grant) {
 			if err != nil {
 				s.mu.Lock()
 				defer s.mu.Unlock()
-				s.dispatcher.Refused(g.Pick)
+				s.dispatcher.Refused(a.Pick)
 				s.poke()
 				return
 			}

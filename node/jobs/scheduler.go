@@ -234,7 +234,7 @@ func (s *Scheduler) take(ctx context.Context, p dag.Pick, start *storev1.JobComm
 	a, err := s.prepare(ctx, p, start)
 	s.mu.Lock()
 	if err != nil {
-		s.dispatcher.Refused(p)
+		s.dispatcher.Refused(a.Pick)
 		s.poke()
 		return
 	}
@@ -245,25 +245,25 @@ func (s *Scheduler) take(ctx context.Context, p dag.Pick, start *storev1.JobComm
 
 // prepare records the start of an attempt that may repeat one, and reads what it has to do. An error says that it does not run.
 func (s *Scheduler) prepare(ctx context.Context, p dag.Pick, start *storev1.JobCommand) (*Attempt, error) {
+	a := &Attempt{Pick: p}
 	if start != nil {
 		// A start whose outcome nobody waited for would look like one that was lost with its node.
 		// Only the leader that hands it out may start it, so nobody else is asked.
 		res, err := s.put(context.WithoutCancel(ctx), s.shards.ProposeHere, p.Task.Job, start)
 		switch {
 		case err != nil:
-			return nil, err
+			return a, err
 		case res.GetAttempt() == 0:
-			return nil, errJobOver
+			return a, errJobOver
 		}
 		s.mu.Lock()
-		p = s.dispatcher.Started(p, res.Attempt)
+		a.Pick = s.dispatcher.Started(p, res.Attempt)
 		s.stats.Restarted++
 		s.mu.Unlock()
 	}
-	a := &Attempt{Pick: p}
 	// As this node has it: if it leads no more, the attempt may count no more, which shows in the end.
 	err := s.shards.Peek(Slot(p.Task.Job), machine.Jobs, func(r machine.Reader) (err error) {
-		a.Work, err = dag.ReadWork(r, p)
+		a.Work, err = dag.ReadWork(r, a.Pick)
 		return err
 	})
 	return a, err
