@@ -81,10 +81,10 @@ func (b *planning) input(ctx context.Context, s *wattlev1.StageSpec, ps *storev1
 	case *wattlev1.StageSpec_Reduce:
 		ps.Input = storev1.InputKind_INPUT_KIND_REDUCE
 		if ps.Tasks = in.Reduce.GetPartitions(); ps.Tasks == 0 {
-			ps.Tasks = max(b.Partitions, 1)
+			ps.Tasks = max(b.Partitions(), 1)
 		}
 		if ps.Tasks > MaxPartitions {
-			return invalid("too_many_partitions", "%d partitions: the limit is %d", ps.Tasks, MaxPartitions).Hint("leave it out: twice the node's slots is the default")
+			return invalid("too_many_partitions", "%d partitions: the limit is %d", ps.Tasks, MaxPartitions).Hint("leave it out: twice the slots of the cluster are the default")
 		}
 		return need("a reduce stage needs a reduce function", kind == reduce)
 	case *wattlev1.StageSpec_Collect:
@@ -115,7 +115,7 @@ func (b *planning) files(ctx context.Context, in *wattlev1.FilesInput, ps *store
 	}
 	size := int64(in.SplitBytes)
 	if size <= 0 {
-		size = splitBytes(files, b.Partitions)
+		size = splitBytes(files, b.Partitions())
 	}
 	splits, total := cut(files, size, in.Whole || !pack && in.SplitBytes == 0, pack, in.HeaderLines)
 	entries := make([][]byte, len(splits))
@@ -124,6 +124,7 @@ func (b *planning) files(ctx context.Context, in *wattlev1.FilesInput, ps *store
 			return err
 		}
 	}
+	ps.Node = b.Node
 	return b.table(ctx, ps, entries, total)
 }
 

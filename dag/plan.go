@@ -52,7 +52,9 @@ type Planner struct {
 	Files    Files
 	Blobs    Putter
 	// Partitions is how many a reduce gets that does not say.
-	Partitions uint32
+	Partitions func() uint32
+	// Node is the one that plans: it has the files.
+	Node string
 }
 
 var stageName = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9._-]{0,62}[a-zA-Z0-9])?$`)

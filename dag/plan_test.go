@@ -43,7 +43,7 @@ func plan(t testing.TB, text string) (*storev1.Plan, fakes) {
 		t.Fatal(err)
 	}
 	f := fakes{map[digest.Digest][]byte{}}
-	p, err := (&Planner{Resolver: f, Files: f, Blobs: f, Partitions: 7}).Plan(t.Context(), spec)
+	p, err := (&Planner{Resolver: f, Files: f, Blobs: f, Partitions: func() uint32 { return 7 }}).Plan(t.Context(), spec)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"slices"
 	"time"
 
@@ -289,8 +290,25 @@ func (t *transition) lose(c *storev1.Lose) *fault.Error {
 		return nil // somebody else found out first
 	}
 	t.reopen(c.Stage, c.Task, r, r.Output.GetBytes().GetDigest())
+	if c.Node != "" {
+		t.loseAll(c.Stage, c.Node)
+	}
 	t.resumeStage(c.Stage)
 	return nil
+}
+
+// loseAll makes everything of a stage again that a node had. Whoever comes across one of them would come across the next.
+func (t *transition) loseAll(stage uint32, node string) {
+	lost := map[uint32]*storev1.TaskRecord{}
+	for k, v := range t.tx.Scan(taskKey(t.id, stage, 0), stageEnd(t.id, stage)) {
+		r := decode(v, &storev1.TaskRecord{})
+		if r.State == wattlev1.TaskState_TASK_STATE_COMPLETED && r.Output.GetNode() == node && r.Output.GetBytes().GetDigest() != "" {
+			lost[binary.BigEndian.Uint32(k[len(k)-4:])] = r
+		}
+	}
+	for _, task := range slices.Sorted(maps.Keys(lost)) {
+		t.reopen(stage, task, lost[task], lost[task].Output.Bytes.Digest)
+	}
 }
 
 // reopen makes a finished task unfinished, in its next generation.

@@ -131,7 +131,12 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.connect(); err != nil {
 		return nil, err
 	}
-	n.remote = &peers.Blobs{Store: n.blobs, Peers: n.clients, Others: n.others}
+	files := &peers.Files{Self: n.ID(), Peers: n.clients, Others: n.others}
+	inputs.Node, inputs.Elsewhere = n.ID(), func(ctx context.Context, p *storev1.FilePart, node string) (jobs.File, error) {
+		return files.Open(ctx, p, node)
+	}
+	n.peerServer.File = func(p *storev1.FilePart) (peers.File, error) { return inputs.OpenHere(p) }
+	n.remote = &peers.Blobs{Store: n.blobs, Self: n.ID(), Peers: n.clients, Others: n.others}
 	n.sched.Connect(n.router, work{n})
 	n.metrics = newMetrics(n)
 	keyFile := n.cfg.SecretKey
@@ -149,7 +154,10 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		Shards: n.router, View: n.view, Host: n.host, Blobs: n.remote, MaxModule: maxModule, Observe: n.metrics.observe,
 	}
 	granted.Invoke = svc.InvokeFor
-	n.jobs = jobs.NewService(n.router, n.sched, &dag.Planner{Resolver: svc, Files: inputs, Blobs: n.remote, Partitions: uint32(2 * cfg.Slots)}, n.remote)
+	n.jobs = jobs.NewService(n.router, n.sched, &dag.Planner{
+		Resolver: svc, Files: inputs, Blobs: n.remote, Node: n.ID(),
+		Partitions: func() uint32 { return uint32(2 * cfg.Slots * (1 + len(n.others()))) },
+	}, n.remote)
 	n.pool = worker.New(cfg.Slots, n.sched, &jobs.Executor{
 		Node: n.ID(), Host: n.host, Blobs: n.remote, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
 		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,

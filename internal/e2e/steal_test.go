@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/node"
 )
@@ -32,6 +34,16 @@ func (n *target) where(t testing.TB, id, stage string) map[string]int {
 	return count
 }
 
+// id returns the node's name.
+func (n *target) id() string {
+	n.t.Helper()
+	res, err := n.Nodes.ListNodes(n.t.Context(), connect.NewRequest(&wattlev1.ListNodesRequest{}))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return res.Msg.Nodes[0].Id
+}
+
 // A job whose shard one node leads runs on all of them, each task once.
 func TestWorkSpreads(t *testing.T) {
 	t.Parallel()
@@ -52,4 +64,54 @@ func TestWorkSpreads(t *testing.T) {
 			t.Errorf("run on %v", where)
 		}
 	})
+}
+
+// The nodes that help read the files from the one that has them, and what others made from where it was made. A node that
+// dies takes its part of it along: that is made again.
+func TestDataStaysWhereItIs(t *testing.T) {
+	t.Parallel()
+	dir := goFiles("encoding")
+	for name, start := range map[string]func(testing.TB, node.Config) *target{"process": inProcess, "binary": asBinary} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// Only the first may read them.
+			first := start(t, node.Config{Shards: 8, Slots: 2, AllowDirs: []string{dir}})
+			cfg := node.Config{Slots: 4, Join: []string{first.addr}}
+			c := &trio{t: t, start: start, nodes: [3]*target{first, start(t, cfg), start(t, cfg)}}
+			for _, n := range c.nodes {
+				n.settle()
+			}
+			c.whole()
+			first.pushPlugin("wordcount")
+			first.pushFixture("nap")
+			want := countWords(t, dir)
+			spec := func(nap string) string {
+				return `{name: words, stages: [
+  {name: count, function: wordcount/map, files: {dir: "${dir}", glob: "*.go", split_bytes: 20000}},
+  {name: gate, function: nap/nap, value: "` + nap + `", after: count},
+  {name: total, function: wordcount/reduce, reduce: {stage: count, partitions: 6}, after: gate}]}`
+			}
+			vars := map[string]string{"dir": dir}
+			job := first.submit(spec("1"), vars)
+			first.complete(job.Id)
+			sameCounts(t, first.counts(job.Id, "total"), want)
+			if where := first.where(t, job.Id, "count"); len(where) < 2 {
+				t.Errorf("all run on %v", where)
+			}
+			// One that helped goes while the others wait for the gate.
+			job = first.submit(spec("3000"), vars)
+			eventually(t, "the maps are done", func() bool { return first.get(t, job.Id).Stages[0].State == wattlev1.StageState_STAGE_STATE_COMPLETED })
+			had := uint32(first.where(t, job.Id, "count")[c.nodes[2].id()])
+			c.nodes[2].kill()
+			first.complete(job.Id)
+			sameCounts(t, first.counts(job.Id, "total"), want)
+			again := uint32(0)
+			for _, task := range first.tasks(t, job.Id, "count") {
+				again += min(task.Generation, 1)
+			}
+			if had == 0 || again != had {
+				t.Errorf("%d tasks were made again of %d that the node had", again, had)
+			}
+		})
+	}
 }

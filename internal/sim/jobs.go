@@ -120,7 +120,7 @@ func (w *world) newJob(key string) *job {
 		}
 		spec.Stages = append(spec.Stages, s)
 	}
-	plan, err := (&dag.Planner{Resolver: functions{}, Blobs: noBlobs{}, Partitions: 2}).Plan(context.Background(), spec)
+	plan, err := (&dag.Planner{Resolver: functions{}, Blobs: noBlobs{}, Partitions: func() uint32 { return 2 }}).Plan(context.Background(), spec)
 	w.must(err)
 	return &job{id: dag.NewJobID(dag.DefaultNamespace, key), plan: plan, salt: w.rng.Uint64(), volatile: w.chance(2), book: book{
 		least: map[dag.TaskID]mark{}, outputs: map[dag.TaskID]map[uint32]string{}, sent: map[dag.TaskID]bool{}, begun: map[dag.AttemptID]shard.NodeID{},

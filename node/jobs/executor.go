@@ -66,7 +66,7 @@ func (x *Executor) Run(_ context.Context, a *Attempt) Outcome {
 		slog.Warn("the output of a task is lost, it is made again", "task", a.Task, "error", err)
 		f.Outcome = &storev1.Finish_Released{Released: &storev1.Release{}}
 		return Outcome{Finish: f, Lost: []*storev1.Lose{lost.lose}}
-	case a.ctx.Err() != nil, fault.KindOf(err) == fault.Unavailable:
+	case a.ctx.Err() != nil:
 		f.Outcome = &storev1.Finish_Released{Released: &storev1.Release{}}
 	default:
 		f.Outcome = &storev1.Finish_Failed{Failed: t.failure(err)}
@@ -84,12 +84,13 @@ func (l *lostInput) Error() string { return l.err.Error() }
 func (l *lostInput) Unwrap() error { return l.err }
 
 // failure judges an error: errors a guest answers with and time limits may pass; crashes and other limits usually repeat, and
-// so does what is wrong with the input. What went wrong on the node itself may pass, too; a full disk or memory that is short is waited for.
+// so does what is wrong with the input. What went wrong on the node itself may pass, too; a full disk, memory that is short or a node
+// that is away is waited for.
 func (t *task) failure(err error) *storev1.Failure {
 	f := &storev1.Failure{Reason: fault.Reason(err), Message: limitText(err.Error(), 4<<10)}
 	e := fault.As(err)
 	switch {
-	case e != nil && e.Kind == fault.Exhausted:
+	case e != nil && (e.Kind == fault.Exhausted || e.Kind == fault.Unavailable):
 		f.Trouble = true
 	case e == nil, e.Kind == fault.Internal, e.Reason == "time_limit":
 		f.Retryable = true
@@ -238,20 +239,34 @@ func (t *task) bytesOf(b *storev1.Bytes) (io.ReaderAt, int64, error) {
 	return r, r.Size(), nil
 }
 
-// output opens the output of another task. What cannot be read is lost.
+// output opens the output of another task, where it is. What cannot be read is lost.
 func (t *task) output(in dag.Input) (io.ReaderAt, int64, error) {
-	r, size, err := t.bytesOf(in.Output.GetBytes())
+	b := in.Output.GetBytes()
+	if b.GetDigest() == "" {
+		return bytes.NewReader(b.GetInline()), int64(len(b.GetInline())), nil
+	}
+	d, err := digest.Parse(b.Digest)
+	if err != nil {
+		return nil, 0, err
+	}
+	r, err := t.Blobs.OpenAt(t.ctx, d, int64(b.Size), in.Output.Node)
 	if err != nil {
 		return nil, 0, t.lost(in, err)
 	}
-	return &lossReader{t: t, in: in, r: r}, size, nil
+	t.closers = append(t.closers, r.Close)
+	return &lossReader{t: t, in: in, r: r}, r.Size(), nil
 }
 
 func (t *task) lost(in dag.Input, err error) error {
-	if k := fault.KindOf(err); k != fault.Corrupt && k != fault.NotFound {
+	k := fault.KindOf(err)
+	if k != fault.Corrupt && k != fault.NotFound {
 		return err
 	}
-	return &lostInput{&storev1.Lose{Stage: t.work.Stage.From, Task: in.Task, Generation: in.Generation}, err}
+	l := &storev1.Lose{Stage: t.work.Stage.From, Task: in.Task, Generation: in.Generation}
+	if k == fault.NotFound && in.Output.Node != t.Node {
+		l.Node = in.Output.Node // it is gone, or what it had is
+	}
+	return &lostInput{l, err}
 }
 
 type lossReader struct {
@@ -320,7 +335,7 @@ func (t *task) fileInput(entry []byte, split bool) (host.Input, string, error) {
 	if err := proto.Unmarshal(entry, s); err != nil {
 		return nil, "", err
 	}
-	p := t.Inputs.fileParts(s)
+	p := t.Inputs.fileParts(t.ctx, s, t.work.Stage.Node)
 	if split {
 		t.closers = append(t.closers, p.Close)
 		return host.StreamInput(p), "split", nil
@@ -356,7 +371,7 @@ func onePart(p *part) io.Reader {
 
 // join is a collect stage without a function: the outputs one after the other.
 func (t *task) join() (*storev1.Output, error) {
-	out := newBytesSink(t.ctx, t.Blobs, t.work.Stage.Name)
+	out := t.newBytesSink()
 	defer out.abort()
 	for _, in := range t.work.Inputs {
 		r, size, err := t.output(in)

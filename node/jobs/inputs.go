@@ -22,6 +22,10 @@ import (
 // Inputs reads the files that jobs may read: what lies below the allowed directories once links are resolved. It implements
 // dag.Files and may be used concurrently.
 type Inputs struct {
+	// Node is this one. Elsewhere opens what another node planned and is not here; nil where there are no others.
+	Node      string
+	Elsewhere func(ctx context.Context, p *storev1.FilePart, node string) (File, error)
+
 	allowed  []string // absolute, links resolved
 	writable []string // for what may be granted to functions
 }
@@ -187,16 +191,65 @@ func (in *Inputs) List(ctx context.Context, dir, glob string) ([]dag.File, error
 	return files, err
 }
 
+// File is one that is open.
+type File interface {
+	io.ReaderAt
+	io.Closer
+}
+
 // openPart is one part of a file, opened: its header and as much of its data as belongs to it.
 type openPart struct {
-	file   *os.File
+	file   File
 	header []byte
 	from   int64
 	length int64
 }
 
-// open opens a part of a file, checks that the file is the one that was planned, and finds where its lines begin and end.
-func (in *Inputs) open(p *storev1.FilePart) (_ *openPart, err error) {
+// open opens a part of a file that a node planned, there if not here, and finds where its lines begin and end.
+func (in *Inputs) open(ctx context.Context, p *storev1.FilePart, node string) (_ *openPart, err error) {
+	f, err := in.OpenHere(p)
+	if err != nil && in.Elsewhere != nil && node != "" && node != in.Node {
+		f, err = in.Elsewhere(ctx, p, node)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	o := &openPart{file: f, from: int64(p.Offset), length: int64(p.Length)}
+	size := int64(p.FileSize)
+	begin := int64(0)
+	if p.HeaderLines > 0 {
+		if begin, err = afterLines(f, p.Path, 0, int(p.HeaderLines)); err != nil {
+			return nil, err
+		}
+		o.header = make([]byte, begin)
+		if _, err := io.ReadFull(io.NewSectionReader(f, 0, begin), o.header); err != nil {
+			return nil, err
+		}
+		o.header = bytes.TrimSuffix(bytes.TrimSuffix(o.header, []byte("\n")), []byte("\r"))
+	}
+	end := o.from + o.length
+	if p.Lines && o.from > 0 {
+		if o.from, err = afterLines(f, p.Path, o.from-1, 1); err != nil {
+			return nil, err
+		}
+	}
+	if p.Lines && end < size {
+		if end, err = afterLines(f, p.Path, end-1, 1); err != nil {
+			return nil, err
+		}
+	}
+	o.from = max(o.from, begin)
+	o.length = max(end-o.from, 0)
+	return o, nil
+}
+
+// OpenHere opens a file on this node, and checks that it is the one that was planned.
+func (in *Inputs) OpenHere(p *storev1.FilePart) (_ File, err error) {
 	real, err := in.check(p.Path)
 	if err != nil {
 		if fault.KindOf(err) == fault.NotFound {
@@ -212,44 +265,15 @@ func (in *Inputs) open(p *storev1.FilePart) (_ *openPart, err error) {
 	if err != nil {
 		return nil, changed(p, err.Error())
 	}
-	defer func() {
-		if err != nil {
-			f.Close()
-		}
-	}()
 	st, err := f.Stat()
+	if err == nil && (real != p.Path || st.Size() != int64(p.FileSize) || st.ModTime().UnixNano() != p.ModifiedAt) {
+		err = changed(p, "its size or time differs")
+	}
 	if err != nil {
+		f.Close()
 		return nil, err
 	}
-	if real != p.Path || st.Size() != int64(p.FileSize) || st.ModTime().UnixNano() != p.ModifiedAt {
-		return nil, changed(p, "its size or time differs")
-	}
-	o := &openPart{file: f, from: int64(p.Offset), length: int64(p.Length)}
-	begin := int64(0)
-	if p.HeaderLines > 0 {
-		if begin, err = afterLines(f, 0, int(p.HeaderLines)); err != nil {
-			return nil, err
-		}
-		o.header = make([]byte, begin)
-		if _, err := io.ReadFull(io.NewSectionReader(f, 0, begin), o.header); err != nil {
-			return nil, err
-		}
-		o.header = bytes.TrimSuffix(bytes.TrimSuffix(o.header, []byte("\n")), []byte("\r"))
-	}
-	end := o.from + o.length
-	if p.Lines && o.from > 0 {
-		if o.from, err = afterLines(f, o.from-1, 1); err != nil {
-			return nil, err
-		}
-	}
-	if p.Lines && end < st.Size() {
-		if end, err = afterLines(f, end-1, 1); err != nil {
-			return nil, err
-		}
-	}
-	o.from = max(o.from, begin)
-	o.length = max(end-o.from, 0)
-	return o, nil
+	return f, nil
 }
 
 func changed(p *storev1.FilePart, how string) error {
@@ -258,7 +282,7 @@ func changed(p *storev1.FilePart, how string) error {
 }
 
 // afterLines returns the offset behind the n-th line end at or after from, or the end of the file.
-func afterLines(f *os.File, from int64, n int) (int64, error) {
+func afterLines(f io.ReaderAt, path string, from int64, n int) (int64, error) {
 	r := bufio.NewReaderSize(io.NewSectionReader(f, from, 1<<62), 64<<10)
 	at := from
 	for n > 0 {
@@ -278,7 +302,7 @@ func afterLines(f *os.File, from int64, n int) (int64, error) {
 			if errors.Is(err, io.EOF) {
 				return at, nil
 			}
-			return 0, fmt.Errorf("read %s: %w", f.Name(), err)
+			return 0, fmt.Errorf("read %s: %w", path, err)
 		}
 	}
 	return at, nil

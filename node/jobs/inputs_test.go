@@ -113,7 +113,7 @@ func TestPartsMakeUpFiles(t *testing.T) {
 		}
 		spec := &wattlev1.FilesInput{Dir: dir, SplitBytes: 1 + rng.Uint64N(300), Whole: rng.IntN(5) == 0, HeaderLines: rng.Uint32N(3)}
 		blobs := kept{}
-		plan, err := (&dag.Planner{Resolver: resolver{}, Files: in, Blobs: blobs}).Plan(t.Context(), &wattlev1.JobSpec{Stages: []*wattlev1.StageSpec{{
+		plan, err := (&dag.Planner{Resolver: resolver{}, Files: in, Blobs: blobs, Partitions: func() uint32 { return 1 }}).Plan(t.Context(), &wattlev1.JobSpec{Stages: []*wattlev1.StageSpec{{
 			Name: "a", Function: "s/map", Input: &wattlev1.StageSpec_Files{Files: spec},
 		}}})
 		if err != nil {
@@ -134,7 +134,7 @@ func TestPartsMakeUpFiles(t *testing.T) {
 			if err := proto.Unmarshal(entry, split); err != nil {
 				t.Fatal(err)
 			}
-			parts, data := readParts(t, in.fileParts(split))
+			parts, data := readParts(t, in.fileParts(t.Context(), split, ""))
 			for j, p := range parts {
 				head, body := headerOf(files[p.name], int(spec.HeaderLines))
 				if string(p.header) != head {

@@ -35,6 +35,9 @@ type Shards interface {
 type Blobs interface {
 	// Open opens a blob, which it may have to fetch.
 	Open(ctx context.Context, d digest.Digest) (*blob.Blob, error)
+	// OpenAt opens a blob to be read where it is: on this node, or on the one that is named. It is NotFound, at once or when it is
+	// read, if that does not have it or is away for long.
+	OpenAt(ctx context.Context, d digest.Digest, size int64, node string) (blob.Reader, error)
 	// Create begins one here. Once it is committed, Spread sees to copies.
 	Create(ctx context.Context) (*blob.Writer, error)
 	Spread(ctx context.Context, d digest.Digest)

@@ -89,17 +89,19 @@ func (s *shuffleSink) finish(ctx context.Context) (*storev1.Output, error) {
 	s.t.count(s.sorter.Stats())
 	out := w
 	w = nil
-	return commit(ctx, s.t.Blobs, out)
+	return s.t.commit(ctx, out)
 }
 
-// commit makes a written blob a task's output.
-func commit(ctx context.Context, blobs Blobs, w *blob.Writer) (*storev1.Output, error) {
+// commit makes a written blob the task's output. Only results are copied to other nodes: what other stages read can be made again.
+func (t *task) commit(ctx context.Context, w *blob.Writer) (*storev1.Output, error) {
 	d, size, err := w.Commit()
 	if err != nil {
 		return nil, err
 	}
-	blobs.Spread(ctx, d)
-	return &storev1.Output{Bytes: &storev1.Bytes{Digest: d.String(), Size: uint64(size)}}, nil
+	if t.work.Stage.Result {
+		t.Blobs.Spread(ctx, d)
+	}
+	return &storev1.Output{Bytes: &storev1.Bytes{Digest: d.String(), Size: uint64(size)}, Node: t.Node}, nil
 }
 
 func (s *shuffleSink) abort() { s.sorter.Close() }

@@ -26,7 +26,7 @@ func (t *task) sink() (sink, error) {
 	if t.work.Stage.Partitions > 0 {
 		return t.newShuffleSink()
 	}
-	s := newBytesSink(t.ctx, t.Blobs, t.work.Stage.Name)
+	s := t.newBytesSink()
 	// A map or reduce that puts nothing out has put out no records.
 	s.records = t.work.Stage.Function.Kind != wattlev1.FunctionKind_FUNCTION_KIND_CALL
 	return s, nil
@@ -34,9 +34,7 @@ func (t *task) sink() (sink, error) {
 
 // bytesSink keeps output inline while it is small, and as a blob from then on.
 type bytesSink struct {
-	ctx     context.Context
-	blobs   Blobs
-	stage   string
+	t       *task
 	inline  []byte
 	w       *blob.Writer
 	plain   bool // bytes were written
@@ -44,9 +42,7 @@ type bytesSink struct {
 	records bool // what an empty output is
 }
 
-func newBytesSink(ctx context.Context, blobs Blobs, stage string) *bytesSink {
-	return &bytesSink{ctx: ctx, blobs: blobs, stage: stage}
-}
+func (t *task) newBytesSink() *bytesSink { return &bytesSink{t: t} }
 
 func (s *bytesSink) Write(p []byte) (int, error) {
 	if len(p) == 0 {
@@ -54,7 +50,7 @@ func (s *bytesSink) Write(p []byte) (int, error) {
 	}
 	s.plain, s.records = true, false
 	if s.emitted {
-		return 0, errMixed(s.stage)
+		return 0, errMixed(s.t.work.Stage.Name)
 	}
 	return s.put(p)
 }
@@ -62,7 +58,7 @@ func (s *bytesSink) Write(p []byte) (int, error) {
 func (s *bytesSink) emit(batch []byte) error {
 	s.emitted, s.records = true, true
 	if s.plain {
-		return errMixed(s.stage)
+		return errMixed(s.t.work.Stage.Name)
 	}
 	_, err := s.put(batch)
 	return err
@@ -79,7 +75,7 @@ func (s *bytesSink) put(p []byte) (int, error) {
 			s.inline = append(s.inline, p...)
 			return len(p), nil
 		}
-		w, err := s.blobs.Create(s.ctx)
+		w, err := s.t.Blobs.Create(s.t.ctx)
 		if err != nil {
 			return 0, err
 		}
@@ -99,7 +95,7 @@ func (s *bytesSink) finish(context.Context) (*storev1.Output, error) {
 	}
 	w := s.w
 	s.w = nil
-	blob, err := commit(s.ctx, s.blobs, w)
+	blob, err := s.t.commit(s.t.ctx, w)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package jobs
 
 import (
+	"context"
 	"encoding/binary"
 	"io"
 
@@ -78,8 +79,8 @@ func (p *prefix) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// fileParts reads the parts of a split.
-func (in *Inputs) fileParts(s *storev1.Split) *parts {
+// fileParts reads the parts of a split that a node planned.
+func (in *Inputs) fileParts(ctx context.Context, s *storev1.Split, node string) *parts {
 	rest := s.Parts
 	return &parts{next: func() (*part, error) {
 		if len(rest) == 0 {
@@ -87,7 +88,7 @@ func (in *Inputs) fileParts(s *storev1.Split) *parts {
 		}
 		p := rest[0]
 		rest = rest[1:]
-		o, err := in.open(p)
+		o, err := in.open(ctx, p, node)
 		if err != nil {
 			return nil, err
 		}

@@ -3,6 +3,7 @@ package peers
 import (
 	"context"
 	"errors"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"time"
@@ -20,6 +21,7 @@ import (
 // take over, before something refers to one. It may be used concurrently.
 type Blobs struct {
 	*blob.Store
+	Self  string
 	Peers *Clients
 	// Others returns the other nodes that are there.
 	Others func() []shard.NodeID
@@ -80,6 +82,9 @@ func (b *Blobs) fetch(ctx context.Context, n shard.NodeID, d digest.Digest) erro
 	}
 	defer w.Abort()
 	for in.Receive() {
+		if crc32.Checksum(in.Msg().Data, castagnoli) != in.Msg().Checksum {
+			return fault.New(fault.Corrupt, "damaged_range", "what came is not what was sent")
+		}
 		if _, err := w.Write(in.Msg().Data); err != nil {
 			return err
 		}

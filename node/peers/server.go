@@ -7,8 +7,6 @@ package peers
 
 import (
 	"context"
-	"errors"
-	"io"
 	"net/http"
 	"slices"
 
@@ -16,6 +14,7 @@ import (
 
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	"github.com/wattlehq/wattle/gen/wattle/peer/v1/peerv1connect"
+	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
@@ -31,6 +30,8 @@ const blobPart = 256 << 10
 type Server struct {
 	*Hands
 	Blobs *blob.Store
+	// File opens a file here as it was planned.
+	File func(*storev1.FilePart) (File, error)
 	// Node is this one.
 	Node func() *wattlev1.Node
 	// Admission tells what a new node has to know.
@@ -134,27 +135,33 @@ func (h *handler) FetchBlob(_ context.Context, req *connect.Request[peerv1.Fetch
 		return toWire(fault.New(fault.Invalid, "bad_offset", "byte %d of %d", req.Msg.Offset, b.Size()))
 	}
 	off := int64(req.Msg.Offset)
-	r := b.Reader(off, b.Size()-off)
-	buf := make([]byte, blobPart)
-	for first := true; ; first = false {
-		n, err := io.ReadFull(r, buf)
-		end := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !end {
-			return toWire(err)
-		}
-		if n > 0 || first {
-			m := &peerv1.FetchBlobResponse{Data: buf[:n]}
-			if first {
-				m.Size = uint64(b.Size())
-			}
-			if err := out.Send(m); err != nil {
-				return err
-			}
-		}
-		if end {
-			return nil
-		}
+	n := b.Size() - off
+	if want := req.Msg.Length; want > 0 && want < uint64(n) {
+		n = int64(want)
 	}
+	first := true
+	return serveRange(b, off, n, func(data []byte, checksum uint32) error {
+		m := &peerv1.FetchBlobResponse{Data: data, Checksum: checksum}
+		if first {
+			m.Size, first = uint64(b.Size()), false
+		}
+		return out.Send(m)
+	})
+}
+
+func (h *handler) ReadFile(_ context.Context, req *connect.Request[peerv1.ReadFileRequest], out *connect.ServerStream[peerv1.ReadFileResponse]) error {
+	size := req.Msg.File.GetFileSize()
+	if req.Msg.Offset > size || req.Msg.Length > size-req.Msg.Offset {
+		return toWire(fault.New(fault.Invalid, "bad_offset", "%d bytes from byte %d of %d", req.Msg.Length, req.Msg.Offset, size))
+	}
+	f, err := h.s.File(req.Msg.File)
+	if err != nil {
+		return toWire(err)
+	}
+	defer f.Close()
+	return serveRange(f, int64(req.Msg.Offset), int64(req.Msg.Length), func(data []byte, checksum uint32) error {
+		return out.Send(&peerv1.ReadFileResponse{Data: data, Checksum: checksum})
+	})
 }
 
 func (h *handler) StoreBlob(ctx context.Context, in *connect.ClientStream[peerv1.StoreBlobRequest]) (*connect.Response[peerv1.StoreBlobResponse], error) {

@@ -23,6 +23,10 @@ type local struct{ *blob.Store }
 
 func (l local) Open(_ context.Context, d digest.Digest) (*blob.Blob, error) { return l.Store.Open(d) }
 
+func (l local) OpenAt(_ context.Context, d digest.Digest, _ int64, _ string) (blob.Reader, error) {
+	return l.Store.Open(d)
+}
+
 func (local) Spread(context.Context, digest.Digest) {}
 
 // A caller shortens a function's time and never lengthens it, also where the function has no limit of its own.

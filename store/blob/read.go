@@ -12,6 +12,15 @@ import (
 	"github.com/wattlehq/wattle/store"
 )
 
+// Reader reads an open blob, here or elsewhere.
+type Reader interface {
+	io.ReaderAt
+	Size() int64
+	Close() error
+}
+
+var _ Reader = (*Blob)(nil)
+
 // Blob is an open blob. It keeps the blob from collection until Close. ReadAt and Reader may be called
 // concurrently; nothing may be called after Close.
 type Blob struct {

@@ -7,6 +7,7 @@
 package peerv1
 
 import (
+	v11 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	v1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -1314,9 +1315,11 @@ func (x *ReadResponse) GetUnchanged() bool {
 }
 
 type FetchBlobRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
-	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Digest string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	Offset uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	// Zero is all that follows.
+	Length        uint64 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1365,9 +1368,18 @@ func (x *FetchBlobRequest) GetOffset() uint64 {
 	return 0
 }
 
+func (x *FetchBlobRequest) GetLength() uint64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
 type FetchBlobResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// The CRC-32C of the data.
+	Checksum uint32 `protobuf:"fixed32,3,opt,name=checksum,proto3" json:"checksum,omitempty"`
 	// Of the whole blob; in the first message.
 	Size          uint64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1411,9 +1423,130 @@ func (x *FetchBlobResponse) GetData() []byte {
 	return nil
 }
 
+func (x *FetchBlobResponse) GetChecksum() uint32 {
+	if x != nil {
+		return x.Checksum
+	}
+	return 0
+}
+
 func (x *FetchBlobResponse) GetSize() uint64 {
 	if x != nil {
 		return x.Size
+	}
+	return 0
+}
+
+type ReadFileRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The file as it was planned; another one is refused.
+	File          *v11.FilePart `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	Offset        uint64        `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
+	Length        uint64        `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadFileRequest) Reset() {
+	*x = ReadFileRequest{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadFileRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadFileRequest) ProtoMessage() {}
+
+func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
+func (*ReadFileRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ReadFileRequest) GetFile() *v11.FilePart {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
+func (x *ReadFileRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ReadFileRequest) GetLength() uint64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+type ReadFileResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// The CRC-32C of the data.
+	Checksum      uint32 `protobuf:"fixed32,2,opt,name=checksum,proto3" json:"checksum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadFileResponse) Reset() {
+	*x = ReadFileResponse{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadFileResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadFileResponse) ProtoMessage() {}
+
+func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
+func (*ReadFileResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ReadFileResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *ReadFileResponse) GetChecksum() uint32 {
+	if x != nil {
+		return x.Checksum
 	}
 	return 0
 }
@@ -1428,7 +1561,7 @@ type StoreBlobRequest struct {
 
 func (x *StoreBlobRequest) Reset() {
 	*x = StoreBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1573,7 @@ func (x *StoreBlobRequest) String() string {
 func (*StoreBlobRequest) ProtoMessage() {}
 
 func (x *StoreBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1586,7 @@ func (x *StoreBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreBlobRequest.ProtoReflect.Descriptor instead.
 func (*StoreBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{24}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StoreBlobRequest) GetDigest() string {
@@ -1478,7 +1611,7 @@ type StoreBlobResponse struct {
 
 func (x *StoreBlobResponse) Reset() {
 	*x = StoreBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1623,7 @@ func (x *StoreBlobResponse) String() string {
 func (*StoreBlobResponse) ProtoMessage() {}
 
 func (x *StoreBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,14 +1636,14 @@ func (x *StoreBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreBlobResponse.ProtoReflect.Descriptor instead.
 func (*StoreBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{25}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{27}
 }
 
 var File_wattle_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x19wattle/peer/v1/peer.proto\x12\x0ewattle.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14wattle/v1/node.proto\"\r\n" +
+	"\x19wattle/peer/v1/peer.proto\x12\x0ewattle.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19wattle/store/v1/job.proto\x1a\x14wattle/v1/node.proto\"\r\n" +
 	"\vJoinRequest\"V\n" +
 	"\fJoinResponse\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x14\n" +
@@ -1593,17 +1726,26 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\fReadResponse\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x14\n" +
 	"\x05pairs\x18\x02 \x03(\fR\x05pairs\x12\x1c\n" +
-	"\tunchanged\x18\x03 \x01(\bR\tunchanged\"B\n" +
+	"\tunchanged\x18\x03 \x01(\bR\tunchanged\"Z\n" +
 	"\x10FetchBlobRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x16\n" +
-	"\x06offset\x18\x02 \x01(\x04R\x06offset\";\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
+	"\x06length\x18\x03 \x01(\x04R\x06length\"W\n" +
 	"\x11FetchBlobResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x04R\x04size\">\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1a\n" +
+	"\bchecksum\x18\x03 \x01(\aR\bchecksum\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\"p\n" +
+	"\x0fReadFileRequest\x12-\n" +
+	"\x04file\x18\x01 \x01(\v2\x19.wattle.store.v1.FilePartR\x04file\x12\x16\n" +
+	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x16\n" +
+	"\x06length\x18\x03 \x01(\x04R\x06length\"B\n" +
+	"\x10ReadFileResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1a\n" +
+	"\bchecksum\x18\x02 \x01(\aR\bchecksum\">\n" +
 	"\x10StoreBlobRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"\x13\n" +
-	"\x11StoreBlobResponse2\xca\x06\n" +
+	"\x11StoreBlobResponse2\x9b\a\n" +
 	"\vPeerService\x12A\n" +
 	"\x04Join\x12\x1b.wattle.peer.v1.JoinRequest\x1a\x1c.wattle.peer.v1.JoinResponse\x12J\n" +
 	"\aGetNode\x12\x1e.wattle.peer.v1.GetNodeRequest\x1a\x1f.wattle.peer.v1.GetNodeResponse\x12V\n" +
@@ -1613,7 +1755,8 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\rRetireReplica\x12$.wattle.peer.v1.RetireReplicaRequest\x1a%.wattle.peer.v1.RetireReplicaResponse\x12J\n" +
 	"\aPropose\x12\x1e.wattle.peer.v1.ProposeRequest\x1a\x1f.wattle.peer.v1.ProposeResponse\x12C\n" +
 	"\x04Read\x12\x1b.wattle.peer.v1.ReadRequest\x1a\x1c.wattle.peer.v1.ReadResponse0\x01\x12R\n" +
-	"\tFetchBlob\x12 .wattle.peer.v1.FetchBlobRequest\x1a!.wattle.peer.v1.FetchBlobResponse0\x01\x12R\n" +
+	"\tFetchBlob\x12 .wattle.peer.v1.FetchBlobRequest\x1a!.wattle.peer.v1.FetchBlobResponse0\x01\x12O\n" +
+	"\bReadFile\x12\x1f.wattle.peer.v1.ReadFileRequest\x1a .wattle.peer.v1.ReadFileResponse0\x01\x12R\n" +
 	"\tStoreBlob\x12 .wattle.peer.v1.StoreBlobRequest\x1a!.wattle.peer.v1.StoreBlobResponse(\x01B\xaf\x01\n" +
 	"\x12com.wattle.peer.v1B\tPeerProtoP\x01Z4github.com/wattlehq/wattle/gen/wattle/peer/v1;peerv1\xa2\x02\x03WPX\xaa\x02\x0eWattle.Peer.V1\xca\x02\x0eWattle\\Peer\\V1\xe2\x02\x1aWattle\\Peer\\V1\\GPBMetadata\xea\x02\x10Wattle::Peer::V1b\x06proto3"
 
@@ -1629,7 +1772,7 @@ func file_wattle_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_wattle_peer_v1_peer_proto_rawDescData
 }
 
-var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*JoinRequest)(nil),            // 0: wattle.peer.v1.JoinRequest
 	(*JoinResponse)(nil),           // 1: wattle.peer.v1.JoinResponse
@@ -1655,47 +1798,53 @@ var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*ReadResponse)(nil),           // 21: wattle.peer.v1.ReadResponse
 	(*FetchBlobRequest)(nil),       // 22: wattle.peer.v1.FetchBlobRequest
 	(*FetchBlobResponse)(nil),      // 23: wattle.peer.v1.FetchBlobResponse
-	(*StoreBlobRequest)(nil),       // 24: wattle.peer.v1.StoreBlobRequest
-	(*StoreBlobResponse)(nil),      // 25: wattle.peer.v1.StoreBlobResponse
-	nil,                            // 26: wattle.peer.v1.Refusal.FieldsEntry
-	(*v1.Node)(nil),                // 27: wattle.v1.Node
-	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
+	(*ReadFileRequest)(nil),        // 24: wattle.peer.v1.ReadFileRequest
+	(*ReadFileResponse)(nil),       // 25: wattle.peer.v1.ReadFileResponse
+	(*StoreBlobRequest)(nil),       // 26: wattle.peer.v1.StoreBlobRequest
+	(*StoreBlobResponse)(nil),      // 27: wattle.peer.v1.StoreBlobResponse
+	nil,                            // 28: wattle.peer.v1.Refusal.FieldsEntry
+	(*v1.Node)(nil),                // 29: wattle.v1.Node
+	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
+	(*v11.FilePart)(nil),           // 31: wattle.store.v1.FilePart
 }
 var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
-	27, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
+	29, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
 	7,  // 1: wattle.peer.v1.GetReplicasResponse.replicas:type_name -> wattle.peer.v1.ReplicaStatus
 	6,  // 2: wattle.peer.v1.GetReplicasResponse.lacks:type_name -> wattle.peer.v1.Lack
-	28, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
+	30, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
 	8,  // 4: wattle.peer.v1.ReplicaStatus.members:type_name -> wattle.peer.v1.MemberStatus
 	10, // 5: wattle.peer.v1.ChangeMembersRequest.steps:type_name -> wattle.peer.v1.MemberStep
 	18, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
-	26, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
+	28, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
 	20, // 8: wattle.peer.v1.ReadRequest.unless:type_name -> wattle.peer.v1.Unless
-	0,  // 9: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
-	2,  // 10: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
-	4,  // 11: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
-	9,  // 12: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
-	12, // 13: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
-	14, // 14: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
-	16, // 15: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
-	19, // 16: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
-	22, // 17: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
-	24, // 18: wattle.peer.v1.PeerService.StoreBlob:input_type -> wattle.peer.v1.StoreBlobRequest
-	1,  // 19: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
-	3,  // 20: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
-	5,  // 21: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
-	11, // 22: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
-	13, // 23: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
-	15, // 24: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
-	17, // 25: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
-	21, // 26: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
-	23, // 27: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
-	25, // 28: wattle.peer.v1.PeerService.StoreBlob:output_type -> wattle.peer.v1.StoreBlobResponse
-	19, // [19:29] is the sub-list for method output_type
-	9,  // [9:19] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	31, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
+	0,  // 10: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
+	2,  // 11: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
+	4,  // 12: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
+	9,  // 13: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
+	12, // 14: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
+	14, // 15: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
+	16, // 16: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
+	19, // 17: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
+	22, // 18: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
+	24, // 19: wattle.peer.v1.PeerService.ReadFile:input_type -> wattle.peer.v1.ReadFileRequest
+	26, // 20: wattle.peer.v1.PeerService.StoreBlob:input_type -> wattle.peer.v1.StoreBlobRequest
+	1,  // 21: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
+	3,  // 22: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
+	5,  // 23: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
+	11, // 24: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
+	13, // 25: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
+	15, // 26: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
+	17, // 27: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
+	21, // 28: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
+	23, // 29: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
+	25, // 30: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
+	27, // 31: wattle.peer.v1.PeerService.StoreBlob:output_type -> wattle.peer.v1.StoreBlobResponse
+	21, // [21:32] is the sub-list for method output_type
+	10, // [10:21] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_wattle_peer_v1_peer_proto_init() }
@@ -1714,7 +1863,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_peer_v1_peer_proto_rawDesc), len(file_wattle_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

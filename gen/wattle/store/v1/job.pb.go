@@ -178,7 +178,9 @@ type PlanStage struct {
 	Timeout     int64  `protobuf:"varint,14,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	MaxParallel uint32 `protobuf:"varint,15,opt,name=max_parallel,json=maxParallel,proto3" json:"max_parallel,omitempty"`
 	// The workers it is for; empty is all.
-	Pool          string `protobuf:"bytes,16,opt,name=pool,proto3" json:"pool,omitempty"`
+	Pool string `protobuf:"bytes,16,opt,name=pool,proto3" json:"pool,omitempty"`
+	// The node that planned the job: it has the files.
+	Node          string `protobuf:"bytes,17,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -321,6 +323,13 @@ func (x *PlanStage) GetMaxParallel() uint32 {
 func (x *PlanStage) GetPool() string {
 	if x != nil {
 		return x.Pool
+	}
+	return ""
+}
+
+func (x *PlanStage) GetNode() string {
+	if x != nil {
+		return x.Node
 	}
 	return ""
 }
@@ -1255,7 +1264,9 @@ type Output struct {
 	Bytes *Bytes                 `protobuf:"bytes,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// Key and value in turn, each after its length as an unsigned varint. Otherwise plain bytes, or, where the
 	// plan's stage is shuffled, a map output.
-	Records       bool `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"`
+	Records bool `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"`
+	// The node that made it, and has it if it is a blob. Results are on others as well.
+	Node          string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1302,6 +1313,13 @@ func (x *Output) GetRecords() bool {
 		return x.Records
 	}
 	return false
+}
+
+func (x *Output) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 type Failure struct {
@@ -1412,10 +1430,12 @@ func (*Release) Descriptor() ([]byte, []int) {
 
 // Lose says that the output of a finished task can no longer be read.
 type Lose struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Stage         uint32                 `protobuf:"varint,1,opt,name=stage,proto3" json:"stage,omitempty"`
-	Task          uint32                 `protobuf:"varint,2,opt,name=task,proto3" json:"task,omitempty"`
-	Generation    uint32                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Stage      uint32                 `protobuf:"varint,1,opt,name=stage,proto3" json:"stage,omitempty"`
+	Task       uint32                 `protobuf:"varint,2,opt,name=task,proto3" json:"task,omitempty"`
+	Generation uint32                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	// The node that had it, if nothing that it had can be read.
+	Node          string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1469,6 +1489,13 @@ func (x *Lose) GetGeneration() uint32 {
 		return x.Generation
 	}
 	return 0
+}
+
+func (x *Lose) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 type Cancel struct {
@@ -2086,7 +2113,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\x06stages\x18\x02 \x03(\v2\x1a.wattle.store.v1.PlanStageR\x06stages\x12!\n" +
 	"\fmax_parallel\x18\x03 \x01(\rR\vmaxParallel\x12\x18\n" +
-	"\atimeout\x18\x04 \x01(\x03R\atimeout\"\x88\x05\n" +
+	"\atimeout\x18\x04 \x01(\x03R\atimeout\"\x9c\x05\n" +
 	"\tPlanStage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
 	"\bfunction\x18\x02 \x01(\v2\x1d.wattle.store.v1.PlanFunctionR\bfunction\x129\n" +
@@ -2107,7 +2134,8 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x05retry\x18\r \x01(\v2\x16.wattle.store.v1.RetryR\x05retry\x12\x18\n" +
 	"\atimeout\x18\x0e \x01(\x03R\atimeout\x12!\n" +
 	"\fmax_parallel\x18\x0f \x01(\rR\vmaxParallel\x12\x12\n" +
-	"\x04pool\x18\x10 \x01(\tR\x04pool\x1a9\n" +
+	"\x04pool\x18\x10 \x01(\tR\x04pool\x12\x12\n" +
+	"\x04node\x18\x11 \x01(\tR\x04node\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x02\n" +
@@ -2182,22 +2210,24 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x04node\x18\t \x01(\tR\x04nodeB\t\n" +
 	"\aoutcome\"?\n" +
 	"\bFinishes\x123\n" +
-	"\bfinishes\x18\x01 \x03(\v2\x17.wattle.store.v1.FinishR\bfinishes\"P\n" +
+	"\bfinishes\x18\x01 \x03(\v2\x17.wattle.store.v1.FinishR\bfinishes\"d\n" +
 	"\x06Output\x12,\n" +
 	"\x05bytes\x18\x01 \x01(\v2\x16.wattle.store.v1.BytesR\x05bytes\x12\x18\n" +
-	"\arecords\x18\x02 \x01(\bR\arecords\"s\n" +
+	"\arecords\x18\x02 \x01(\bR\arecords\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\"s\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x1c\n" +
 	"\tretryable\x18\x03 \x01(\bR\tretryable\x12\x18\n" +
 	"\atrouble\x18\x04 \x01(\bR\atrouble\"\t\n" +
-	"\aRelease\"P\n" +
+	"\aRelease\"d\n" +
 	"\x04Lose\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x03 \x01(\rR\n" +
-	"generation\"\b\n" +
+	"generation\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04node\"\b\n" +
 	"\x06Cancel\"\a\n" +
 	"\x05Pause\"\b\n" +
 	"\x06Resume\"\b\n" +

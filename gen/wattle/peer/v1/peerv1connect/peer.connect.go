@@ -54,6 +54,8 @@ const (
 	PeerServiceReadProcedure = "/wattle.peer.v1.PeerService/Read"
 	// PeerServiceFetchBlobProcedure is the fully-qualified name of the PeerService's FetchBlob RPC.
 	PeerServiceFetchBlobProcedure = "/wattle.peer.v1.PeerService/FetchBlob"
+	// PeerServiceReadFileProcedure is the fully-qualified name of the PeerService's ReadFile RPC.
+	PeerServiceReadFileProcedure = "/wattle.peer.v1.PeerService/ReadFile"
 	// PeerServiceStoreBlobProcedure is the fully-qualified name of the PeerService's StoreBlob RPC.
 	PeerServiceStoreBlobProcedure = "/wattle.peer.v1.PeerService/StoreBlob"
 )
@@ -78,6 +80,8 @@ type PeerServiceClient interface {
 	Read(context.Context, *connect.Request[v1.ReadRequest]) (*connect.ServerStreamForClient[v1.ReadResponse], error)
 	// FetchBlob answers the bytes of a blob in parts, from an offset on.
 	FetchBlob(context.Context, *connect.Request[v1.FetchBlobRequest]) (*connect.ServerStreamForClient[v1.FetchBlobResponse], error)
+	// ReadFile answers a range of a file that a job reads.
+	ReadFile(context.Context, *connect.Request[v1.ReadFileRequest]) (*connect.ServerStreamForClient[v1.ReadFileResponse], error)
 	// StoreBlob keeps a blob. The first message names it.
 	StoreBlob(context.Context) *connect.ClientStreamForClient[v1.StoreBlobRequest, v1.StoreBlobResponse]
 }
@@ -147,6 +151,12 @@ func NewPeerServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(peerServiceMethods.ByName("FetchBlob")),
 			connect.WithClientOptions(opts...),
 		),
+		readFile: connect.NewClient[v1.ReadFileRequest, v1.ReadFileResponse](
+			httpClient,
+			baseURL+PeerServiceReadFileProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("ReadFile")),
+			connect.WithClientOptions(opts...),
+		),
 		storeBlob: connect.NewClient[v1.StoreBlobRequest, v1.StoreBlobResponse](
 			httpClient,
 			baseURL+PeerServiceStoreBlobProcedure,
@@ -167,6 +177,7 @@ type peerServiceClient struct {
 	propose        *connect.Client[v1.ProposeRequest, v1.ProposeResponse]
 	read           *connect.Client[v1.ReadRequest, v1.ReadResponse]
 	fetchBlob      *connect.Client[v1.FetchBlobRequest, v1.FetchBlobResponse]
+	readFile       *connect.Client[v1.ReadFileRequest, v1.ReadFileResponse]
 	storeBlob      *connect.Client[v1.StoreBlobRequest, v1.StoreBlobResponse]
 }
 
@@ -215,6 +226,11 @@ func (c *peerServiceClient) FetchBlob(ctx context.Context, req *connect.Request[
 	return c.fetchBlob.CallServerStream(ctx, req)
 }
 
+// ReadFile calls wattle.peer.v1.PeerService.ReadFile.
+func (c *peerServiceClient) ReadFile(ctx context.Context, req *connect.Request[v1.ReadFileRequest]) (*connect.ServerStreamForClient[v1.ReadFileResponse], error) {
+	return c.readFile.CallServerStream(ctx, req)
+}
+
 // StoreBlob calls wattle.peer.v1.PeerService.StoreBlob.
 func (c *peerServiceClient) StoreBlob(ctx context.Context) *connect.ClientStreamForClient[v1.StoreBlobRequest, v1.StoreBlobResponse] {
 	return c.storeBlob.CallClientStream(ctx)
@@ -240,6 +256,8 @@ type PeerServiceHandler interface {
 	Read(context.Context, *connect.Request[v1.ReadRequest], *connect.ServerStream[v1.ReadResponse]) error
 	// FetchBlob answers the bytes of a blob in parts, from an offset on.
 	FetchBlob(context.Context, *connect.Request[v1.FetchBlobRequest], *connect.ServerStream[v1.FetchBlobResponse]) error
+	// ReadFile answers a range of a file that a job reads.
+	ReadFile(context.Context, *connect.Request[v1.ReadFileRequest], *connect.ServerStream[v1.ReadFileResponse]) error
 	// StoreBlob keeps a blob. The first message names it.
 	StoreBlob(context.Context, *connect.ClientStream[v1.StoreBlobRequest]) (*connect.Response[v1.StoreBlobResponse], error)
 }
@@ -305,6 +323,12 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(peerServiceMethods.ByName("FetchBlob")),
 		connect.WithHandlerOptions(opts...),
 	)
+	peerServiceReadFileHandler := connect.NewServerStreamHandler(
+		PeerServiceReadFileProcedure,
+		svc.ReadFile,
+		connect.WithSchema(peerServiceMethods.ByName("ReadFile")),
+		connect.WithHandlerOptions(opts...),
+	)
 	peerServiceStoreBlobHandler := connect.NewClientStreamHandler(
 		PeerServiceStoreBlobProcedure,
 		svc.StoreBlob,
@@ -331,6 +355,8 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 			peerServiceReadHandler.ServeHTTP(w, r)
 		case PeerServiceFetchBlobProcedure:
 			peerServiceFetchBlobHandler.ServeHTTP(w, r)
+		case PeerServiceReadFileProcedure:
+			peerServiceReadFileHandler.ServeHTTP(w, r)
 		case PeerServiceStoreBlobProcedure:
 			peerServiceStoreBlobHandler.ServeHTTP(w, r)
 		default:
@@ -376,6 +402,10 @@ func (UnimplementedPeerServiceHandler) Read(context.Context, *connect.Request[v1
 
 func (UnimplementedPeerServiceHandler) FetchBlob(context.Context, *connect.Request[v1.FetchBlobRequest], *connect.ServerStream[v1.FetchBlobResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.FetchBlob is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) ReadFile(context.Context, *connect.Request[v1.ReadFileRequest], *connect.ServerStream[v1.ReadFileResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.ReadFile is not implemented"))
 }
 
 func (UnimplementedPeerServiceHandler) StoreBlob(context.Context, *connect.ClientStream[v1.StoreBlobRequest]) (*connect.Response[v1.StoreBlobResponse], error) {
