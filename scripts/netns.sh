@@ -78,7 +78,7 @@ whole() {
 submit() { w "$1" job run "$tmp/job.yaml" --detach --output json | grep -o '"id": *"[^"]*"' | head -1 | cut -d'"' -f4; }
 result() { # node, job: its digest
   w "$1" job watch "$2" >/dev/null 2>&1
-  w "$1" job get "$2" --result | sha256sum | cut -c1-16
+  w "$1" job get "$2" --result | LC_ALL=C sort | sha256sum | cut -c1-16
 }
 begun() { for _ in $(seq 600); do w "$1" job get "$2" --output json | grep -q '"completed": *[1-9]' && return; sleep 0.02; done; }
 
