@@ -9,6 +9,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/wattlehq/wattle/cluster"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/node/controller"
 	"github.com/wattlehq/wattle/shard"
@@ -75,6 +76,17 @@ func (n *Node) fetchModules(ctx context.Context, nodes []shard.NodeID) bool {
 		}
 	}
 	return all
+}
+
+// keepersOf are the nodes that keep a blob, of those that are there and not only work.
+func (n *Node) keepersOf(d digest.Digest) []shard.NodeID {
+	var nodes []shard.NodeID
+	for _, m := range n.cluster.Members() {
+		if m.Status == cluster.Alive && !m.Worker {
+			nodes = append(nodes, shard.NodeID(m.ID))
+		}
+	}
+	return keepers(d, nodes)
 }
 
 // keepers are the nodes that keep a blob, as many as there are replicas: everybody comes to the same ones, and few change when a

@@ -40,6 +40,7 @@ import (
 	"github.com/wattlehq/wattle/shard/link"
 	"github.com/wattlehq/wattle/store"
 	"github.com/wattlehq/wattle/store/blob"
+	"github.com/wattlehq/wattle/transfer"
 	"github.com/wattlehq/wattle/worker"
 )
 
@@ -54,6 +55,7 @@ type Node struct {
 	listener  net.Listener
 	store     *store.Store
 	blobs     *blob.Store
+	transfer  *transfer.Fetcher
 	remote    *peers.Blobs // those here, and those on other nodes
 	host      *host.Host
 	cacheDir  string // removed at the end if it is ours alone
@@ -136,7 +138,9 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return files.Open(ctx, p, node)
 	}
 	n.peerServer.File = func(p *storev1.FilePart) (peers.File, error) { return inputs.OpenHere(p) }
-	n.remote = &peers.Blobs{Store: n.blobs, Self: n.ID(), Peers: n.clients, Others: n.others}
+	n.transfer = transfer.New(transfer.Config{Store: n.blobs, Nodes: peers.Holders{Peers: n.clients}, Around: work{n}.Workers})
+	n.remote = &peers.Blobs{Store: n.blobs, Self: n.ID(), Peers: n.clients, Transfer: n.transfer, Keepers: n.keepersOf}
+	n.peerServer.Blobs = n.remote
 	n.sched.Connect(n.router, work{n})
 	n.metrics = newMetrics(n)
 	keyFile := n.cfg.SecretKey

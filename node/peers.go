@@ -370,7 +370,7 @@ func (n *Node) connect() error {
 	})
 	n.hands = &peers.Hands{Self: self, Engine: n.engine, Peers: n.clients, Lacks: n.watch.All}
 	n.router = &peers.Router{Hands: n.hands, Alive: n.others}
-	n.peerServer = &peers.Server{Hands: n.hands, Blobs: n.blobs, Admission: n.admit, Node: n.self}
+	n.peerServer = &peers.Server{Hands: n.hands, Admission: n.admit, Node: n.self}
 	n.controller = controller.New(controller.Config{
 		Nodes: n.hands, Members: n.cluster.Members, Grace: n.cfg.Grace, Acts: n.leadsFirst,
 		Watch: &n.watch, Shards: n.engine.Table().Shards,

@@ -20,7 +20,7 @@ var layers = map[string]int{
 	"gen": 0, "internal": 0, "testdata": 0,
 	"internal/plugintest": 5, "internal/e2e": 6, "internal/lint": 6, "internal/sim": 5,
 	"store": 1, "host": 1, "cluster": 1,
-	"shard": 2, "worker": 2,
+	"shard": 2, "worker": 2, "transfer": 2,
 	"registry": 3, "dag": 3, "secret": 3,
 	"node/grants": 4, "node/jobs": 4, "node/services": 4, "node/rpc": 4, "node/secrets": 4, "node/peers": 4, "node/controller": 4, "client": 4, "sdk-guest": 4,
 	"node": 5, "plugins": 5,

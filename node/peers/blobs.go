@@ -2,8 +2,6 @@ package peers
 
 import (
 	"context"
-	"errors"
-	"hash/crc32"
 	"io"
 	"log/slog"
 	"time"
@@ -15,36 +13,33 @@ import (
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/shard"
 	"github.com/wattlehq/wattle/store/blob"
+	"github.com/wattlehq/wattle/transfer"
 )
 
-// Blobs brings blobs to where they are needed: here, when something refers to one that is elsewhere, and to the nodes that would
-// take over, before something refers to one. It may be used concurrently.
+// Blobs brings blobs to where they are needed: here, when something refers to one that is elsewhere, and to the nodes that
+// keep it, before something refers to one. It may be used concurrently.
 type Blobs struct {
 	*blob.Store
-	Self  string
-	Peers *Clients
-	// Others returns the other nodes that are there.
-	Others func() []shard.NodeID
+	Self     string
+	Peers    *Clients
+	Transfer *transfer.Fetcher
+	// Keepers returns the nodes that keep a blob that must not be lost, this one perhaps among them.
+	Keepers func(d digest.Digest) []shard.NodeID
 }
 
-// spreadTimeout is how long others may take to store a copy; one that is slower does without.
+// spreadTimeout is how long others may take to fetch a copy; one that is slower does without.
 const spreadTimeout = 10 * time.Second
 
-// Open opens a blob, which it fetches from another node first if it is not here. The error is "unknown_blob" if none has it.
+// Open opens a blob, which it fetches from other nodes first if it is not here. The error is "unknown_blob" if none has it.
 func (b *Blobs) Open(ctx context.Context, d digest.Digest) (*blob.Blob, error) {
 	bl, err := b.Store.Open(d)
 	if err == nil || fault.Reason(err) != "unknown_blob" {
 		return bl, err
 	}
-	for _, n := range b.Others() {
-		if e := b.fetch(ctx, n, d); e == nil {
-			return b.Store.Open(d)
-		} else if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+	if err := b.Transfer.Fetch(ctx, d); err != nil {
+		return nil, err
 	}
-	return nil, fault.New(fault.NotFound, "unknown_blob", "blob %s is on none of the nodes that answer", d).
-		Hint("if a node is away that has it, start it; otherwise push or submit again what it belongs to").With("digest", d)
+	return b.Store.Open(d)
 }
 
 // Put is blob.Store.Put, and Spread.
@@ -65,82 +60,57 @@ func (b *Blobs) FinishUpload(ctx context.Context, d digest.Digest) error {
 	return nil
 }
 
-// fetch gets a blob from a node.
-func (b *Blobs) fetch(ctx context.Context, n shard.NodeID, d digest.Digest) error {
-	c, err := b.Peers.Of(n)
-	if err != nil {
-		return err
-	}
-	in, err := c.FetchBlob(ctx, connect.NewRequest(&peerv1.FetchBlobRequest{Digest: d.String()}))
-	if err != nil {
-		return fromWire(err)
-	}
-	defer in.Close()
-	w, err := b.Store.Create(ctx)
-	if err != nil {
-		return err
-	}
-	defer w.Abort()
-	for in.Receive() {
-		if crc32.Checksum(in.Msg().Data, castagnoli) != in.Msg().Checksum {
-			return fault.New(fault.Corrupt, "damaged_range", "what came is not what was sent")
-		}
-		if _, err := w.Write(in.Msg().Data); err != nil {
-			return err
-		}
-	}
-	if err := in.Err(); err != nil {
-		return fromWire(err)
-	}
-	got, _, err := w.Commit()
-	if err == nil && got != d {
-		err = fault.New(fault.Corrupt, "damaged_blob", "node %s has other bytes for %s", n, d)
-	}
-	return err
-}
-
-// copies is how many other nodes get a copy.
-const copies = 2
-
-// Spread copies a blob to others, so that it survives this node. It is not a failure that there is nobody to take it: what is
-// lost can be fetched from this node when it is back, or made again.
+// Spread has the nodes fetch a blob that keep it, so that it survives this one. It is not a failure that there is nobody to take it:
+// those who keep it look for what they lack.
 func (b *Blobs) Spread(ctx context.Context, d digest.Digest) {
-	others := b.Others()
-	each(ctx, others[:min(copies, len(others))], spreadTimeout, func(ctx context.Context, _ int, n shard.NodeID) {
-		if err := b.give(ctx, n, d); err != nil && ctx.Err() == nil {
-			slog.Warn("blob not copied", "blob", d, "node", n, "error", err)
+	var others []shard.NodeID
+	for _, n := range b.Keepers(d) {
+		if string(n) != b.Self {
+			others = append(others, n)
+		}
+	}
+	each(ctx, others, spreadTimeout, func(ctx context.Context, _ int, n shard.NodeID) {
+		c, err := b.Peers.Of(n)
+		if err == nil {
+			_, err = c.KeepBlob(ctx, connect.NewRequest(&peerv1.KeepBlobRequest{Digest: d.String(), From: b.Self}))
+		}
+		if err != nil && ctx.Err() == nil {
+			slog.Warn("blob not copied", "blob", d, "node", n, "error", fromWire(err))
 		}
 	})
 }
 
-func (b *Blobs) give(ctx context.Context, n shard.NodeID, d digest.Digest) error {
-	c, err := b.Peers.Of(n)
+// Holders ask other nodes for blobs. It implements transfer.Nodes.
+type Holders struct{ Peers *Clients }
+
+// Describe implements transfer.Nodes.
+func (h Holders) Describe(ctx context.Context, node string, d digest.Digest) (is transfer.Description, _ error) {
+	c, err := h.Peers.Of(shard.NodeID(node))
 	if err != nil {
-		return err
+		return is, err
 	}
-	bl, err := b.Store.Open(d)
+	r, err := c.DescribeBlob(ctx, connect.NewRequest(&peerv1.DescribeBlobRequest{Digest: d.String()}))
 	if err != nil {
-		return err
+		return is, fromWire(err)
 	}
-	defer bl.Close()
-	out := c.StoreBlob(ctx)
-	buf := make([]byte, blobPart)
-	r := bl.Reader(0, bl.Size())
-	for first := true; ; first = false {
-		k, err := io.ReadFull(r, buf)
-		end := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-		if err != nil && !end {
-			return err
+	is.Size = int64(r.Msg.Size)
+	for _, b := range r.Msg.Chunks {
+		if len(b) != digest.Size {
+			return is, fault.New(fault.Corrupt, "damaged_range", "a digest of %d bytes", len(b))
 		}
-		if k > 0 || first {
-			if err := out.Send(&peerv1.StoreBlobRequest{Digest: d.String(), Data: buf[:k]}); err != nil {
-				break // the answer says why
-			}
-		}
-		if end {
-			break
-		}
+		is.Chunks = append(is.Chunks, digest.Digest(b))
 	}
-	_, err = out.CloseAndReceive()
-	return fromWire(err)
+	return is, nil
+}
+
+// Read implements transfer.Nodes.
+func (h Holders) Read(ctx context.Context, node string, d digest.Digest, off, n int64) ([]byte, error) {
+	if n == 0 {
+		return nil, nil
+	}
+	c, err := h.Peers.Of(shard.NodeID(node))
+	if err != nil {
+		return nil, err
+	}
+	return gather[peerv1.FetchBlobResponse](c.FetchBlob(ctx, connect.NewRequest(&peerv1.FetchBlobRequest{Digest: d.String(), Offset: uint64(off), Length: uint64(n)})))
 }

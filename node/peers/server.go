@@ -20,7 +20,6 @@ import (
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/shard"
-	"github.com/wattlehq/wattle/store/blob"
 )
 
 // blobPart is how much of a blob travels in one message.
@@ -29,7 +28,7 @@ const blobPart = 256 << 10
 // Server answers other nodes.
 type Server struct {
 	*Hands
-	Blobs *blob.Store
+	Blobs *Blobs
 	// File opens a file here as it was planned.
 	File func(*storev1.FilePart) (File, error)
 	// Node is this one.
@@ -126,7 +125,7 @@ func (h *handler) FetchBlob(_ context.Context, req *connect.Request[peerv1.Fetch
 	if err != nil {
 		return toWire(fault.New(fault.Invalid, "bad_digest", "%w", err))
 	}
-	b, err := h.s.Blobs.Open(d)
+	b, err := h.s.Blobs.Store.Open(d)
 	if err != nil {
 		return toWire(err)
 	}
@@ -164,30 +163,30 @@ func (h *handler) ReadFile(_ context.Context, req *connect.Request[peerv1.ReadFi
 	})
 }
 
-func (h *handler) StoreBlob(ctx context.Context, in *connect.ClientStream[peerv1.StoreBlobRequest]) (*connect.Response[peerv1.StoreBlobResponse], error) {
-	w, err := h.s.Blobs.Create(ctx)
+func (h *handler) DescribeBlob(_ context.Context, req *connect.Request[peerv1.DescribeBlobRequest]) (*connect.Response[peerv1.DescribeBlobResponse], error) {
+	d, err := digest.Parse(req.Msg.Digest)
+	if err != nil {
+		return nil, toWire(fault.New(fault.Invalid, "bad_digest", "%w", err))
+	}
+	b, err := h.s.Blobs.Store.Open(d)
 	if err != nil {
 		return nil, toWire(err)
 	}
-	defer w.Abort()
-	name := ""
-	for in.Receive() {
-		if name == "" {
-			name = in.Msg().Digest
-		}
-		if _, err := w.Write(in.Msg().Data); err != nil {
-			return nil, toWire(err)
-		}
+	defer b.Close()
+	r := &peerv1.DescribeBlobResponse{Size: uint64(b.Size())}
+	for _, c := range b.Chunks() {
+		r.Chunks = append(r.Chunks, c[:])
 	}
-	if err := in.Err(); err != nil {
-		return nil, err
-	}
-	d, _, err := w.Commit()
+	return connect.NewResponse(r), nil
+}
+
+func (h *handler) KeepBlob(ctx context.Context, req *connect.Request[peerv1.KeepBlobRequest]) (*connect.Response[peerv1.KeepBlobResponse], error) {
+	d, err := digest.Parse(req.Msg.Digest)
 	if err != nil {
+		return nil, toWire(fault.New(fault.Invalid, "bad_digest", "%w", err))
+	}
+	if err := h.s.Blobs.Transfer.Fetch(ctx, d, req.Msg.From); err != nil {
 		return nil, toWire(err)
 	}
-	if d.String() != name {
-		return nil, toWire(fault.New(fault.Invalid, "bad_blob", "what was sent as %s is %s", name, d))
-	}
-	return connect.NewResponse(&peerv1.StoreBlobResponse{}), nil
+	return connect.NewResponse(&peerv1.KeepBlobResponse{}), nil
 }

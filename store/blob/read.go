@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/wattlehq/wattle/internal/digest"
@@ -96,6 +97,9 @@ func (b *Blob) open() error {
 
 // Size returns the size in bytes.
 func (b *Blob) Size() int64 { return b.size }
+
+// Chunks returns the digests of its chunks.
+func (b *Blob) Chunks() []digest.Digest { return slices.Clone(b.chunks) }
 
 // Digest returns the blob's digest.
 func (b *Blob) Digest() digest.Digest { return b.d }

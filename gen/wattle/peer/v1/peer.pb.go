@@ -1551,28 +1551,27 @@ func (x *ReadFileResponse) GetChecksum() uint32 {
 	return 0
 }
 
-type StoreBlobRequest struct {
+type DescribeBlobRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Digest        string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
-	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *StoreBlobRequest) Reset() {
-	*x = StoreBlobRequest{}
+func (x *DescribeBlobRequest) Reset() {
+	*x = DescribeBlobRequest{}
 	mi := &file_wattle_peer_v1_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *StoreBlobRequest) String() string {
+func (x *DescribeBlobRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*StoreBlobRequest) ProtoMessage() {}
+func (*DescribeBlobRequest) ProtoMessage() {}
 
-func (x *StoreBlobRequest) ProtoReflect() protoreflect.Message {
+func (x *DescribeBlobRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_wattle_peer_v1_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1584,45 +1583,41 @@ func (x *StoreBlobRequest) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use StoreBlobRequest.ProtoReflect.Descriptor instead.
-func (*StoreBlobRequest) Descriptor() ([]byte, []int) {
+// Deprecated: Use DescribeBlobRequest.ProtoReflect.Descriptor instead.
+func (*DescribeBlobRequest) Descriptor() ([]byte, []int) {
 	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{26}
 }
 
-func (x *StoreBlobRequest) GetDigest() string {
+func (x *DescribeBlobRequest) GetDigest() string {
 	if x != nil {
 		return x.Digest
 	}
 	return ""
 }
 
-func (x *StoreBlobRequest) GetData() []byte {
-	if x != nil {
-		return x.Data
-	}
-	return nil
-}
-
-type StoreBlobResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+type DescribeBlobResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Size  uint64                 `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	// The SHA-256 of each chunk of 1 MiB, 32 bytes each.
+	Chunks        [][]byte `protobuf:"bytes,2,rep,name=chunks,proto3" json:"chunks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *StoreBlobResponse) Reset() {
-	*x = StoreBlobResponse{}
+func (x *DescribeBlobResponse) Reset() {
+	*x = DescribeBlobResponse{}
 	mi := &file_wattle_peer_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *StoreBlobResponse) String() string {
+func (x *DescribeBlobResponse) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*StoreBlobResponse) ProtoMessage() {}
+func (*DescribeBlobResponse) ProtoMessage() {}
 
-func (x *StoreBlobResponse) ProtoReflect() protoreflect.Message {
+func (x *DescribeBlobResponse) ProtoReflect() protoreflect.Message {
 	mi := &file_wattle_peer_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1634,9 +1629,112 @@ func (x *StoreBlobResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use StoreBlobResponse.ProtoReflect.Descriptor instead.
-func (*StoreBlobResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use DescribeBlobResponse.ProtoReflect.Descriptor instead.
+func (*DescribeBlobResponse) Descriptor() ([]byte, []int) {
 	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *DescribeBlobResponse) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *DescribeBlobResponse) GetChunks() [][]byte {
+	if x != nil {
+		return x.Chunks
+	}
+	return nil
+}
+
+type KeepBlobRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Digest string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
+	// A node that has it.
+	From          string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepBlobRequest) Reset() {
+	*x = KeepBlobRequest{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepBlobRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepBlobRequest) ProtoMessage() {}
+
+func (x *KeepBlobRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepBlobRequest.ProtoReflect.Descriptor instead.
+func (*KeepBlobRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *KeepBlobRequest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *KeepBlobRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+type KeepBlobResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepBlobResponse) Reset() {
+	*x = KeepBlobResponse{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepBlobResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepBlobResponse) ProtoMessage() {}
+
+func (x *KeepBlobResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepBlobResponse.ProtoReflect.Descriptor instead.
+func (*KeepBlobResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{29}
 }
 
 var File_wattle_peer_v1_peer_proto protoreflect.FileDescriptor
@@ -1741,11 +1839,16 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x06length\x18\x03 \x01(\x04R\x06length\"B\n" +
 	"\x10ReadFileResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1a\n" +
-	"\bchecksum\x18\x02 \x01(\aR\bchecksum\">\n" +
-	"\x10StoreBlobRequest\x12\x16\n" +
+	"\bchecksum\x18\x02 \x01(\aR\bchecksum\"-\n" +
+	"\x13DescribeBlobRequest\x12\x16\n" +
+	"\x06digest\x18\x01 \x01(\tR\x06digest\"B\n" +
+	"\x14DescribeBlobResponse\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06chunks\x18\x02 \x03(\fR\x06chunks\"=\n" +
+	"\x0fKeepBlobRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"\x13\n" +
-	"\x11StoreBlobResponse2\x9b\a\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\"\x12\n" +
+	"\x10KeepBlobResponse2\xf1\a\n" +
 	"\vPeerService\x12A\n" +
 	"\x04Join\x12\x1b.wattle.peer.v1.JoinRequest\x1a\x1c.wattle.peer.v1.JoinResponse\x12J\n" +
 	"\aGetNode\x12\x1e.wattle.peer.v1.GetNodeRequest\x1a\x1f.wattle.peer.v1.GetNodeResponse\x12V\n" +
@@ -1756,8 +1859,9 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\aPropose\x12\x1e.wattle.peer.v1.ProposeRequest\x1a\x1f.wattle.peer.v1.ProposeResponse\x12C\n" +
 	"\x04Read\x12\x1b.wattle.peer.v1.ReadRequest\x1a\x1c.wattle.peer.v1.ReadResponse0\x01\x12R\n" +
 	"\tFetchBlob\x12 .wattle.peer.v1.FetchBlobRequest\x1a!.wattle.peer.v1.FetchBlobResponse0\x01\x12O\n" +
-	"\bReadFile\x12\x1f.wattle.peer.v1.ReadFileRequest\x1a .wattle.peer.v1.ReadFileResponse0\x01\x12R\n" +
-	"\tStoreBlob\x12 .wattle.peer.v1.StoreBlobRequest\x1a!.wattle.peer.v1.StoreBlobResponse(\x01B\xaf\x01\n" +
+	"\bReadFile\x12\x1f.wattle.peer.v1.ReadFileRequest\x1a .wattle.peer.v1.ReadFileResponse0\x01\x12Y\n" +
+	"\fDescribeBlob\x12#.wattle.peer.v1.DescribeBlobRequest\x1a$.wattle.peer.v1.DescribeBlobResponse\x12M\n" +
+	"\bKeepBlob\x12\x1f.wattle.peer.v1.KeepBlobRequest\x1a .wattle.peer.v1.KeepBlobResponseB\xaf\x01\n" +
 	"\x12com.wattle.peer.v1B\tPeerProtoP\x01Z4github.com/wattlehq/wattle/gen/wattle/peer/v1;peerv1\xa2\x02\x03WPX\xaa\x02\x0eWattle.Peer.V1\xca\x02\x0eWattle\\Peer\\V1\xe2\x02\x1aWattle\\Peer\\V1\\GPBMetadata\xea\x02\x10Wattle::Peer::V1b\x06proto3"
 
 var (
@@ -1772,7 +1876,7 @@ func file_wattle_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_wattle_peer_v1_peer_proto_rawDescData
 }
 
-var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*JoinRequest)(nil),            // 0: wattle.peer.v1.JoinRequest
 	(*JoinResponse)(nil),           // 1: wattle.peer.v1.JoinResponse
@@ -1800,24 +1904,26 @@ var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*FetchBlobResponse)(nil),      // 23: wattle.peer.v1.FetchBlobResponse
 	(*ReadFileRequest)(nil),        // 24: wattle.peer.v1.ReadFileRequest
 	(*ReadFileResponse)(nil),       // 25: wattle.peer.v1.ReadFileResponse
-	(*StoreBlobRequest)(nil),       // 26: wattle.peer.v1.StoreBlobRequest
-	(*StoreBlobResponse)(nil),      // 27: wattle.peer.v1.StoreBlobResponse
-	nil,                            // 28: wattle.peer.v1.Refusal.FieldsEntry
-	(*v1.Node)(nil),                // 29: wattle.v1.Node
-	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
-	(*v11.FilePart)(nil),           // 31: wattle.store.v1.FilePart
+	(*DescribeBlobRequest)(nil),    // 26: wattle.peer.v1.DescribeBlobRequest
+	(*DescribeBlobResponse)(nil),   // 27: wattle.peer.v1.DescribeBlobResponse
+	(*KeepBlobRequest)(nil),        // 28: wattle.peer.v1.KeepBlobRequest
+	(*KeepBlobResponse)(nil),       // 29: wattle.peer.v1.KeepBlobResponse
+	nil,                            // 30: wattle.peer.v1.Refusal.FieldsEntry
+	(*v1.Node)(nil),                // 31: wattle.v1.Node
+	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
+	(*v11.FilePart)(nil),           // 33: wattle.store.v1.FilePart
 }
 var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
-	29, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
+	31, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
 	7,  // 1: wattle.peer.v1.GetReplicasResponse.replicas:type_name -> wattle.peer.v1.ReplicaStatus
 	6,  // 2: wattle.peer.v1.GetReplicasResponse.lacks:type_name -> wattle.peer.v1.Lack
-	30, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
+	32, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
 	8,  // 4: wattle.peer.v1.ReplicaStatus.members:type_name -> wattle.peer.v1.MemberStatus
 	10, // 5: wattle.peer.v1.ChangeMembersRequest.steps:type_name -> wattle.peer.v1.MemberStep
 	18, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
-	28, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
+	30, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
 	20, // 8: wattle.peer.v1.ReadRequest.unless:type_name -> wattle.peer.v1.Unless
-	31, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
+	33, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
 	0,  // 10: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
 	2,  // 11: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
 	4,  // 12: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
@@ -1828,20 +1934,22 @@ var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
 	19, // 17: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
 	22, // 18: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
 	24, // 19: wattle.peer.v1.PeerService.ReadFile:input_type -> wattle.peer.v1.ReadFileRequest
-	26, // 20: wattle.peer.v1.PeerService.StoreBlob:input_type -> wattle.peer.v1.StoreBlobRequest
-	1,  // 21: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
-	3,  // 22: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
-	5,  // 23: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
-	11, // 24: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
-	13, // 25: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
-	15, // 26: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
-	17, // 27: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
-	21, // 28: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
-	23, // 29: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
-	25, // 30: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
-	27, // 31: wattle.peer.v1.PeerService.StoreBlob:output_type -> wattle.peer.v1.StoreBlobResponse
-	21, // [21:32] is the sub-list for method output_type
-	10, // [10:21] is the sub-list for method input_type
+	26, // 20: wattle.peer.v1.PeerService.DescribeBlob:input_type -> wattle.peer.v1.DescribeBlobRequest
+	28, // 21: wattle.peer.v1.PeerService.KeepBlob:input_type -> wattle.peer.v1.KeepBlobRequest
+	1,  // 22: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
+	3,  // 23: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
+	5,  // 24: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
+	11, // 25: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
+	13, // 26: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
+	15, // 27: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
+	17, // 28: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
+	21, // 29: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
+	23, // 30: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
+	25, // 31: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
+	27, // 32: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
+	29, // 33: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
+	22, // [22:34] is the sub-list for method output_type
+	10, // [10:22] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -1863,7 +1971,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_peer_v1_peer_proto_rawDesc), len(file_wattle_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

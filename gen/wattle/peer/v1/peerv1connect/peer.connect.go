@@ -56,8 +56,11 @@ const (
 	PeerServiceFetchBlobProcedure = "/wattle.peer.v1.PeerService/FetchBlob"
 	// PeerServiceReadFileProcedure is the fully-qualified name of the PeerService's ReadFile RPC.
 	PeerServiceReadFileProcedure = "/wattle.peer.v1.PeerService/ReadFile"
-	// PeerServiceStoreBlobProcedure is the fully-qualified name of the PeerService's StoreBlob RPC.
-	PeerServiceStoreBlobProcedure = "/wattle.peer.v1.PeerService/StoreBlob"
+	// PeerServiceDescribeBlobProcedure is the fully-qualified name of the PeerService's DescribeBlob
+	// RPC.
+	PeerServiceDescribeBlobProcedure = "/wattle.peer.v1.PeerService/DescribeBlob"
+	// PeerServiceKeepBlobProcedure is the fully-qualified name of the PeerService's KeepBlob RPC.
+	PeerServiceKeepBlobProcedure = "/wattle.peer.v1.PeerService/KeepBlob"
 )
 
 // PeerServiceClient is a client for the wattle.peer.v1.PeerService service.
@@ -82,8 +85,10 @@ type PeerServiceClient interface {
 	FetchBlob(context.Context, *connect.Request[v1.FetchBlobRequest]) (*connect.ServerStreamForClient[v1.FetchBlobResponse], error)
 	// ReadFile answers a range of a file that a job reads.
 	ReadFile(context.Context, *connect.Request[v1.ReadFileRequest]) (*connect.ServerStreamForClient[v1.ReadFileResponse], error)
-	// StoreBlob keeps a blob. The first message names it.
-	StoreBlob(context.Context) *connect.ClientStreamForClient[v1.StoreBlobRequest, v1.StoreBlobResponse]
+	// DescribeBlob tells what a blob is made of.
+	DescribeBlob(context.Context, *connect.Request[v1.DescribeBlobRequest]) (*connect.Response[v1.DescribeBlobResponse], error)
+	// KeepBlob has a node fetch a blob, and keep it for a while whether or not something refers to it.
+	KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error)
 }
 
 // NewPeerServiceClient constructs a client for the wattle.peer.v1.PeerService service. By default,
@@ -157,10 +162,16 @@ func NewPeerServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(peerServiceMethods.ByName("ReadFile")),
 			connect.WithClientOptions(opts...),
 		),
-		storeBlob: connect.NewClient[v1.StoreBlobRequest, v1.StoreBlobResponse](
+		describeBlob: connect.NewClient[v1.DescribeBlobRequest, v1.DescribeBlobResponse](
 			httpClient,
-			baseURL+PeerServiceStoreBlobProcedure,
-			connect.WithSchema(peerServiceMethods.ByName("StoreBlob")),
+			baseURL+PeerServiceDescribeBlobProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("DescribeBlob")),
+			connect.WithClientOptions(opts...),
+		),
+		keepBlob: connect.NewClient[v1.KeepBlobRequest, v1.KeepBlobResponse](
+			httpClient,
+			baseURL+PeerServiceKeepBlobProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("KeepBlob")),
 			connect.WithClientOptions(opts...),
 		),
 	}
@@ -178,7 +189,8 @@ type peerServiceClient struct {
 	read           *connect.Client[v1.ReadRequest, v1.ReadResponse]
 	fetchBlob      *connect.Client[v1.FetchBlobRequest, v1.FetchBlobResponse]
 	readFile       *connect.Client[v1.ReadFileRequest, v1.ReadFileResponse]
-	storeBlob      *connect.Client[v1.StoreBlobRequest, v1.StoreBlobResponse]
+	describeBlob   *connect.Client[v1.DescribeBlobRequest, v1.DescribeBlobResponse]
+	keepBlob       *connect.Client[v1.KeepBlobRequest, v1.KeepBlobResponse]
 }
 
 // Join calls wattle.peer.v1.PeerService.Join.
@@ -231,9 +243,14 @@ func (c *peerServiceClient) ReadFile(ctx context.Context, req *connect.Request[v
 	return c.readFile.CallServerStream(ctx, req)
 }
 
-// StoreBlob calls wattle.peer.v1.PeerService.StoreBlob.
-func (c *peerServiceClient) StoreBlob(ctx context.Context) *connect.ClientStreamForClient[v1.StoreBlobRequest, v1.StoreBlobResponse] {
-	return c.storeBlob.CallClientStream(ctx)
+// DescribeBlob calls wattle.peer.v1.PeerService.DescribeBlob.
+func (c *peerServiceClient) DescribeBlob(ctx context.Context, req *connect.Request[v1.DescribeBlobRequest]) (*connect.Response[v1.DescribeBlobResponse], error) {
+	return c.describeBlob.CallUnary(ctx, req)
+}
+
+// KeepBlob calls wattle.peer.v1.PeerService.KeepBlob.
+func (c *peerServiceClient) KeepBlob(ctx context.Context, req *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error) {
+	return c.keepBlob.CallUnary(ctx, req)
 }
 
 // PeerServiceHandler is an implementation of the wattle.peer.v1.PeerService service.
@@ -258,8 +275,10 @@ type PeerServiceHandler interface {
 	FetchBlob(context.Context, *connect.Request[v1.FetchBlobRequest], *connect.ServerStream[v1.FetchBlobResponse]) error
 	// ReadFile answers a range of a file that a job reads.
 	ReadFile(context.Context, *connect.Request[v1.ReadFileRequest], *connect.ServerStream[v1.ReadFileResponse]) error
-	// StoreBlob keeps a blob. The first message names it.
-	StoreBlob(context.Context, *connect.ClientStream[v1.StoreBlobRequest]) (*connect.Response[v1.StoreBlobResponse], error)
+	// DescribeBlob tells what a blob is made of.
+	DescribeBlob(context.Context, *connect.Request[v1.DescribeBlobRequest]) (*connect.Response[v1.DescribeBlobResponse], error)
+	// KeepBlob has a node fetch a blob, and keep it for a while whether or not something refers to it.
+	KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error)
 }
 
 // NewPeerServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -329,10 +348,16 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(peerServiceMethods.ByName("ReadFile")),
 		connect.WithHandlerOptions(opts...),
 	)
-	peerServiceStoreBlobHandler := connect.NewClientStreamHandler(
-		PeerServiceStoreBlobProcedure,
-		svc.StoreBlob,
-		connect.WithSchema(peerServiceMethods.ByName("StoreBlob")),
+	peerServiceDescribeBlobHandler := connect.NewUnaryHandler(
+		PeerServiceDescribeBlobProcedure,
+		svc.DescribeBlob,
+		connect.WithSchema(peerServiceMethods.ByName("DescribeBlob")),
+		connect.WithHandlerOptions(opts...),
+	)
+	peerServiceKeepBlobHandler := connect.NewUnaryHandler(
+		PeerServiceKeepBlobProcedure,
+		svc.KeepBlob,
+		connect.WithSchema(peerServiceMethods.ByName("KeepBlob")),
 		connect.WithHandlerOptions(opts...),
 	)
 	return "/wattle.peer.v1.PeerService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -357,8 +382,10 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 			peerServiceFetchBlobHandler.ServeHTTP(w, r)
 		case PeerServiceReadFileProcedure:
 			peerServiceReadFileHandler.ServeHTTP(w, r)
-		case PeerServiceStoreBlobProcedure:
-			peerServiceStoreBlobHandler.ServeHTTP(w, r)
+		case PeerServiceDescribeBlobProcedure:
+			peerServiceDescribeBlobHandler.ServeHTTP(w, r)
+		case PeerServiceKeepBlobProcedure:
+			peerServiceKeepBlobHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -408,6 +435,10 @@ func (UnimplementedPeerServiceHandler) ReadFile(context.Context, *connect.Reques
 	return connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.ReadFile is not implemented"))
 }
 
-func (UnimplementedPeerServiceHandler) StoreBlob(context.Context, *connect.ClientStream[v1.StoreBlobRequest]) (*connect.Response[v1.StoreBlobResponse], error) {
-	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.StoreBlob is not implemented"))
+func (UnimplementedPeerServiceHandler) DescribeBlob(context.Context, *connect.Request[v1.DescribeBlobRequest]) (*connect.Response[v1.DescribeBlobResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.DescribeBlob is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.KeepBlob is not implemented"))
 }
