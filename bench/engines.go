@@ -42,12 +42,12 @@ func (keeper) Apply(tx state.Tx, c state.Command) (state.Result, []state.Effect)
 	tx.Set(c.Body[:8], c.Body)
 	return state.Result{}, nil
 }
-func (keeper) Resume(state.Reader) []state.Effect       { return nil }
-func (keeper) Refs(state.Reader, func(digest.Digest))   {}
-func (keeper) Lead(shard.ID, uint64, []state.Effect)    {}
-func (keeper) Applied(shard.ID, uint64, []state.Effect) {}
-func (keeper) Installed(shard.ID)                       {}
-func (keeper) Yield(shard.ID)                           {}
+func (keeper) Resume(state.Reader) []state.Effect           { return nil }
+func (keeper) Refs(state.Reader, func(digest.Digest, bool)) {}
+func (keeper) Lead(shard.ID, uint64, []state.Effect)        {}
+func (keeper) Applied(shard.ID, uint64, []state.Effect)     {}
+func (keeper) Installed(shard.ID)                           {}
+func (keeper) Yield(shard.ID)                               {}
 
 func newEngines(ctx context.Context, shards uint32) (_ *engines, err error) {
 	e := &engines{}

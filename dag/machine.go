@@ -255,10 +255,10 @@ func newRun(id JobID, plan *storev1.Plan, stage, task, count uint32, t *storev1.
 }
 
 // Refs implements machine.Machine: a job that runs holds its modules, inputs and outputs; one that is over, its results.
-func (Machine) Refs(r machine.Reader, yield func(digest.Digest)) {
-	ref := func(s string) {
+func (Machine) Refs(r machine.Reader, yield func(digest.Digest, bool)) {
+	ref := func(s string, copies bool) {
 		if d, err := digest.Parse(s); err == nil {
-			yield(d)
+			yield(d, copies)
 		}
 	}
 	for k, v := range r.Scan([]byte{'j'}, []byte{'k'}) {
@@ -266,15 +266,15 @@ func (Machine) Refs(r machine.Reader, yield func(digest.Digest)) {
 		over := final(decode(v, &storev1.JobRecord{}).State)
 		for n, s := range readPlan(r, id).Stages {
 			if !over {
-				ref(s.Function.GetDigest())
-				ref(s.Combiner.GetDigest())
-				ref(s.Table.GetDigest())
+				ref(s.Function.GetDigest(), true)
+				ref(s.Combiner.GetDigest(), true)
+				ref(s.Table.GetDigest(), true)
 			}
 			if over && !s.Result {
 				continue
 			}
 			for _, v := range r.Scan(taskKey(id, uint32(n), 0), stageEnd(id, uint32(n))) {
-				ref(decode(v, &storev1.TaskRecord{}).GetOutput().GetBytes().GetDigest())
+				ref(decode(v, &storev1.TaskRecord{}).GetOutput().GetBytes().GetDigest(), s.Result)
 			}
 		}
 	}

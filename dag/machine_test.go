@@ -85,7 +85,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		return describe(Machine{}.Resume(s.tx))
 	case "refs":
 		n := 0
-		Machine{}.Refs(s.tx, func(digest.Digest) { n++ })
+		Machine{}.Refs(s.tx, func(digest.Digest, bool) { n++ })
 		return fmt.Sprintf("%d\n", n)
 	case "show":
 		return s.show(t)

@@ -140,7 +140,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.peerServer.File = func(p *storev1.FilePart) (peers.File, error) { return inputs.OpenHere(p) }
 	n.transfer = transfer.New(transfer.Config{Store: n.blobs, Nodes: peers.Holders{Peers: n.clients}, Around: work{n}.Workers})
 	n.remote = &peers.Blobs{Store: n.blobs, Self: n.ID(), Peers: n.clients, Transfer: n.transfer, Keepers: n.keepersOf}
-	n.peerServer.Blobs = n.remote
+	n.peerServer.Blobs, n.peerServer.Refs = n.remote, n.refs
 	n.sched.Connect(n.router, work{n})
 	n.metrics = newMetrics(n)
 	keyFile := n.cfg.SecretKey
@@ -247,6 +247,7 @@ func (n *Node) Run(ctx context.Context) error {
 		run.Part{Name: "worker", Run: n.pool.Run},
 		run.Part{Name: "housekeeping", Run: n.keepHouse},
 		run.Part{Name: "modules", Run: n.keepModules},
+		run.Part{Name: "copies", Run: n.keepCopies},
 		// Last to start and first to stop: requests find everything they need.
 		run.Part{Name: "api", Run: n.serve, Ready: n.ready},
 		run.Part{Name: "controller", Run: n.controller.Run},

@@ -74,11 +74,11 @@ func (Machine) Resume(r machine.Reader) []machine.Effect {
 }
 
 // Refs implements machine.Machine: the modules of all versions.
-func (Machine) Refs(r machine.Reader, yield func(digest.Digest)) {
+func (Machine) Refs(r machine.Reader, yield func(digest.Digest, bool)) {
 	for rec := range records(r) {
 		for _, v := range rec.Service.Versions {
 			if d, err := digest.Parse(v.Digest); err == nil {
-				yield(d)
+				yield(d, true)
 			}
 		}
 	}

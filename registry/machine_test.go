@@ -128,7 +128,7 @@ func (w *world) run(t *testing.T, d *datadriven.TestData) string {
 		return b.String()
 	case "refs":
 		var refs []string
-		Machine{}.Refs(&w.tx, func(d digest.Digest) { refs = append(refs, w.short(d.String())) })
+		Machine{}.Refs(&w.tx, func(d digest.Digest, _ bool) { refs = append(refs, w.short(d.String())) })
 		w.tx.End()
 		slices.Sort(refs)
 		return fmt.Sprintf("%d refs %s\n", len(refs), strings.Join(refs, " "))

@@ -122,7 +122,7 @@ func (Machine) Resume(r machine.Reader) []machine.Effect {
 }
 
 // Refs implements machine.Machine: there are none.
-func (Machine) Refs(machine.Reader, func(digest.Digest)) {}
+func (Machine) Refs(machine.Reader, func(digest.Digest, bool)) {}
 
 // List returns every secret by name, and the revision of the newest change.
 func List(r machine.Reader) ([]*storev1.SecretRecord, uint64) {

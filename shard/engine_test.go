@@ -45,7 +45,7 @@ func (counter) Resume(r machine.Reader) (effects []machine.Effect) {
 	return effects
 }
 
-func (counter) Refs(machine.Reader, func(digest.Digest)) {}
+func (counter) Refs(machine.Reader, func(digest.Digest, bool)) {}
 
 // recorder is a Sink that remembers.
 type recorder struct {

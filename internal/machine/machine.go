@@ -86,8 +86,9 @@ type Machine interface {
 	// Resume derives the effects that a slot's state still calls for. A new leader asks for it, and
 	// so may anyone at any time; doing an effect again must be harmless.
 	Resume(r Reader) []Effect
-	// Refs yields the digest of every blob that the slot's state refers to. Those blobs are kept.
-	Refs(r Reader, yield func(digest.Digest))
+	// Refs yields the digest of every blob that the slot's state refers to. Those blobs are kept where they are; of those that cannot
+	// be made again there are to be copies.
+	Refs(r Reader, yield func(d digest.Digest, copies bool))
 }
 
 // Broken is what a Reader panics with when the store below it fails.

@@ -50,7 +50,7 @@ func (lists) Apply(tx machine.Tx, c machine.Command) (machine.Result, []machine.
 
 func (lists) Resume(machine.Reader) []machine.Effect { return nil }
 
-func (lists) Refs(machine.Reader, func(digest.Digest)) {}
+func (lists) Refs(machine.Reader, func(digest.Digest, bool)) {}
 
 // list reads all of one.
 func list(r machine.Reader) (all []uint64) {

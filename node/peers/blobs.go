@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"connectrpc.com/connect"
@@ -80,6 +81,77 @@ func (b *Blobs) Spread(ctx context.Context, d digest.Digest) {
 	})
 }
 
+// asked is how many blobs are asked after in one message.
+const asked = 4096
+
+// Repair has the nodes fetch blobs that keep them and lack them, while nobody waits for it. It returns how many were copied.
+func (b *Blobs) Repair(ctx context.Context, all []digest.Digest) (copied int) {
+	of := map[shard.NodeID][]digest.Digest{}
+	for _, d := range all {
+		for _, n := range b.Keepers(d) {
+			of[n] = append(of[n], d)
+		}
+	}
+	for n, ds := range of {
+		for part := range slices.Chunk(ds, asked) {
+			for _, d := range b.lacking(ctx, n, part) {
+				if err := b.keep(ctx, n, d); err == nil {
+					copied++
+				} else if ctx.Err() == nil {
+					slog.Warn("a blob has fewer copies than it should", "blob", d, "lacks", n, "error", err)
+				}
+			}
+		}
+	}
+	return copied
+}
+
+// lacking returns those that a node lacks. One that does not answer is asked another time.
+func (b *Blobs) lacking(ctx context.Context, n shard.NodeID, ds []digest.Digest) (lacks []digest.Digest) {
+	if string(n) == b.Self {
+		return slices.DeleteFunc(slices.Clone(ds), func(d digest.Digest) bool {
+			_, here := b.Stat(d)
+			return here
+		})
+	}
+	c, err := b.Peers.Of(n)
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, spreadTimeout)
+	defer cancel()
+	req := &peerv1.HasBlobsRequest{}
+	for _, d := range ds {
+		req.Digests = append(req.Digests, d[:])
+	}
+	r, err := c.HasBlobs(ctx, connect.NewRequest(req))
+	if err != nil {
+		return nil
+	}
+	for _, i := range r.Msg.Lacking {
+		if int(i) < len(ds) {
+			lacks = append(lacks, ds[i])
+		}
+	}
+	return lacks
+}
+
+func (b *Blobs) keep(ctx context.Context, n shard.NodeID, d digest.Digest) error {
+	if string(n) == b.Self {
+		return b.Transfer.Copy(ctx, d)
+	}
+	c, err := b.Peers.Of(n)
+	if err != nil {
+		return err
+	}
+	req := &peerv1.KeepBlobRequest{Digest: d.String(), Background: true}
+	if _, here := b.Stat(d); here {
+		req.From = b.Self
+	}
+	_, err = c.KeepBlob(ctx, connect.NewRequest(req))
+	return fromWire(err)
+}
+
 // Holders ask other nodes for blobs. It implements transfer.Nodes.
 type Holders struct{ Peers *Clients }
 
@@ -94,13 +166,8 @@ func (h Holders) Describe(ctx context.Context, node string, d digest.Digest) (is
 		return is, fromWire(err)
 	}
 	is.Size = int64(r.Msg.Size)
-	for _, b := range r.Msg.Chunks {
-		if len(b) != digest.Size {
-			return is, fault.New(fault.Corrupt, "damaged_range", "a digest of %d bytes", len(b))
-		}
-		is.Chunks = append(is.Chunks, digest.Digest(b))
-	}
-	return is, nil
+	is.Chunks, err = digests(r.Msg.Chunks)
+	return is, err
 }
 
 // Read implements transfer.Nodes.

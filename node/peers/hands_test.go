@@ -38,14 +38,14 @@ func (notes) Apply(tx machine.Tx, cmd machine.Command) (machine.Result, []machin
 	return machine.Result{}, nil
 }
 
-func (notes) Resume(machine.Reader) []machine.Effect     { return nil }
-func (notes) Refs(machine.Reader, func(digest.Digest))   {}
-func (notes) Lead(shard.ID, uint64, []machine.Effect)    {}
-func (notes) Applied(shard.ID, uint64, []machine.Effect) {}
-func (notes) Installed(shard.ID)                         {}
-func (notes) Yield(shard.ID)                             {}
-func (notes) drop(shard.NodeID, []*peerv1.ShardMessage)  {}
-func nobody() []*peerv1.Lack                             { return nil }
+func (notes) Resume(machine.Reader) []machine.Effect         { return nil }
+func (notes) Refs(machine.Reader, func(digest.Digest, bool)) {}
+func (notes) Lead(shard.ID, uint64, []machine.Effect)        {}
+func (notes) Applied(shard.ID, uint64, []machine.Effect)     {}
+func (notes) Installed(shard.ID)                             {}
+func (notes) Yield(shard.ID)                                 {}
+func (notes) drop(shard.NodeID, []*peerv1.ShardMessage)      {}
+func nobody() []*peerv1.Lack                                 { return nil }
 
 // engine runs one on a table of one shard, which the founders have.
 func engine(t *testing.T, self shard.NodeID, founders ...shard.NodeID) *shard.Engine {

@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
+	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/shard"
@@ -66,6 +67,33 @@ func (r *Router) ReadShard(ctx context.Context, id shard.ID, m machine.ID, fn fu
 		for _, slot := range r.Table().Slots(id) {
 			if err := fn(slot, slots[slot]); err != nil {
 				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Referenced tells to which blobs a shard refers of which there is no replica here.
+func (r *Router) Referenced(ctx context.Context, id shard.ID, ds []digest.Digest) (refs []digest.Digest, _ error) {
+	req := &peerv1.ReferencedRequest{Shard: uint32(id)}
+	for _, d := range ds {
+		req.Digests = append(req.Digests, d[:])
+	}
+	return refs, again(ctx, func() error {
+		to := r.find(ctx, id)
+		c, err := r.Peers.Of(to)
+		if err != nil {
+			r.forget(id)
+			return errElsewhere(to, err)
+		}
+		res, err := c.Referenced(ctx, connect.NewRequest(req))
+		if err != nil {
+			r.forget(id)
+			return errElsewhere(to, fromWire(err))
+		}
+		for _, i := range res.Msg.Referenced {
+			if int(i) < len(ds) {
+				refs = append(refs, ds[i])
 			}
 		}
 		return nil

@@ -31,6 +31,8 @@ type Server struct {
 	Blobs *Blobs
 	// File opens a file here as it was planned.
 	File func(*storev1.FilePart) (File, error)
+	// Refs calls fn for each blob that a shard refers to, whose replica here is asked.
+	Refs func(ctx context.Context, id shard.ID, fn func(d digest.Digest, copies bool)) error
 	// Node is this one.
 	Node func() *wattlev1.Node
 	// Admission tells what a new node has to know.
@@ -185,8 +187,58 @@ func (h *handler) KeepBlob(ctx context.Context, req *connect.Request[peerv1.Keep
 	if err != nil {
 		return nil, toWire(fault.New(fault.Invalid, "bad_digest", "%w", err))
 	}
-	if err := h.s.Blobs.Transfer.Fetch(ctx, d, req.Msg.From); err != nil {
+	fetch := h.s.Blobs.Transfer.Fetch
+	if req.Msg.Background {
+		fetch = h.s.Blobs.Transfer.Copy
+	}
+	var likely []string
+	if req.Msg.From != "" {
+		likely = append(likely, req.Msg.From)
+	}
+	if err := fetch(ctx, d, likely...); err != nil {
 		return nil, toWire(err)
 	}
 	return connect.NewResponse(&peerv1.KeepBlobResponse{}), nil
+}
+
+func (h *handler) HasBlobs(_ context.Context, req *connect.Request[peerv1.HasBlobsRequest]) (*connect.Response[peerv1.HasBlobsResponse], error) {
+	ds, err := digests(req.Msg.Digests)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	r := &peerv1.HasBlobsResponse{}
+	for i, d := range ds {
+		if _, here := h.s.Blobs.Stat(d); !here {
+			r.Lacking = append(r.Lacking, uint32(i))
+		}
+	}
+	return connect.NewResponse(r), nil
+}
+
+func (h *handler) Referenced(ctx context.Context, req *connect.Request[peerv1.ReferencedRequest]) (*connect.Response[peerv1.ReferencedResponse], error) {
+	ds, err := digests(req.Msg.Digests)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	refs := map[digest.Digest]bool{}
+	if err := h.s.Refs(ctx, shard.ID(req.Msg.Shard), func(d digest.Digest, _ bool) { refs[d] = true }); err != nil {
+		return nil, toWire(err)
+	}
+	r := &peerv1.ReferencedResponse{}
+	for i, d := range ds {
+		if refs[d] {
+			r.Referenced = append(r.Referenced, uint32(i))
+		}
+	}
+	return connect.NewResponse(r), nil
+}
+
+func digests(bs [][]byte) (ds []digest.Digest, _ error) {
+	for _, b := range bs {
+		if len(b) != digest.Size {
+			return nil, fault.New(fault.Invalid, "bad_digest", "a digest of %d bytes", len(b))
+		}
+		ds = append(ds, digest.Digest(b))
+	}
+	return ds, nil
 }

@@ -3,6 +3,8 @@ package blob
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/wattlehq/wattle/internal/digest"
@@ -15,6 +17,7 @@ type Collection struct {
 	epoch uint64
 
 	mu   sync.Mutex
+	only map[digest.Digest]struct{} // what may be removed; nil is everything
 	kept map[digest.Digest]struct{}
 }
 
@@ -22,6 +25,20 @@ type Collection struct {
 // read all of them, it drops the Collection.
 func (s *Store) BeginCollect() *Collection {
 	return &Collection{s: s, epoch: s.epoch.Add(1), kept: map[digest.Digest]struct{}{}}
+}
+
+// Candidates returns what would be removed if nothing were kept. From then on nothing else is.
+func (c *Collection) Candidates() []digest.Digest {
+	only := map[digest.Digest]struct{}{}
+	for i := range c.s.fans {
+		for _, d := range c.candidates(&c.s.fans[i]) {
+			only[d] = struct{}{}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.only = only
+	return slices.Collect(maps.Keys(only))
 }
 
 // Keep says that something refers to d. It may be called concurrently, and for digests that are not here.
@@ -83,5 +100,6 @@ func (c *Collection) candidates(f *fan) []digest.Digest {
 
 func (c *Collection) garbage(d digest.Digest, e *entry) bool {
 	_, kept := c.kept[d]
-	return !kept && e.epoch < c.epoch && e.readers == 0 && !c.s.now().Before(e.pinned)
+	_, candidate := c.only[d]
+	return !kept && (candidate || c.only == nil) && e.epoch < c.epoch && e.readers == 0 && !c.s.now().Before(e.pinned)
 }

@@ -1648,18 +1648,208 @@ func (x *DescribeBlobResponse) GetChunks() [][]byte {
 	return nil
 }
 
+type HasBlobsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 32 bytes each.
+	Digests       [][]byte `protobuf:"bytes,1,rep,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HasBlobsRequest) Reset() {
+	*x = HasBlobsRequest{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HasBlobsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HasBlobsRequest) ProtoMessage() {}
+
+func (x *HasBlobsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HasBlobsRequest.ProtoReflect.Descriptor instead.
+func (*HasBlobsRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *HasBlobsRequest) GetDigests() [][]byte {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+type HasBlobsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By their place.
+	Lacking       []uint32 `protobuf:"varint,1,rep,packed,name=lacking,proto3" json:"lacking,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HasBlobsResponse) Reset() {
+	*x = HasBlobsResponse{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HasBlobsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HasBlobsResponse) ProtoMessage() {}
+
+func (x *HasBlobsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HasBlobsResponse.ProtoReflect.Descriptor instead.
+func (*HasBlobsResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *HasBlobsResponse) GetLacking() []uint32 {
+	if x != nil {
+		return x.Lacking
+	}
+	return nil
+}
+
+type ReferencedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Shard uint32                 `protobuf:"varint,1,opt,name=shard,proto3" json:"shard,omitempty"`
+	// 32 bytes each.
+	Digests       [][]byte `protobuf:"bytes,2,rep,name=digests,proto3" json:"digests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReferencedRequest) Reset() {
+	*x = ReferencedRequest{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReferencedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReferencedRequest) ProtoMessage() {}
+
+func (x *ReferencedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReferencedRequest.ProtoReflect.Descriptor instead.
+func (*ReferencedRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ReferencedRequest) GetShard() uint32 {
+	if x != nil {
+		return x.Shard
+	}
+	return 0
+}
+
+func (x *ReferencedRequest) GetDigests() [][]byte {
+	if x != nil {
+		return x.Digests
+	}
+	return nil
+}
+
+type ReferencedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By their place.
+	Referenced    []uint32 `protobuf:"varint,1,rep,packed,name=referenced,proto3" json:"referenced,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReferencedResponse) Reset() {
+	*x = ReferencedResponse{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReferencedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReferencedResponse) ProtoMessage() {}
+
+func (x *ReferencedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReferencedResponse.ProtoReflect.Descriptor instead.
+func (*ReferencedResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ReferencedResponse) GetReferenced() []uint32 {
+	if x != nil {
+		return x.Referenced
+	}
+	return nil
+}
+
 type KeepBlobRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Digest string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
-	// A node that has it.
-	From          string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// A node that has it, if one is known.
+	From string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// Nobody waits for it.
+	Background    bool `protobuf:"varint,3,opt,name=background,proto3" json:"background,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *KeepBlobRequest) Reset() {
 	*x = KeepBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[28]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1861,7 @@ func (x *KeepBlobRequest) String() string {
 func (*KeepBlobRequest) ProtoMessage() {}
 
 func (x *KeepBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[28]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1874,7 @@ func (x *KeepBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepBlobRequest.ProtoReflect.Descriptor instead.
 func (*KeepBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{28}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *KeepBlobRequest) GetDigest() string {
@@ -1701,6 +1891,13 @@ func (x *KeepBlobRequest) GetFrom() string {
 	return ""
 }
 
+func (x *KeepBlobRequest) GetBackground() bool {
+	if x != nil {
+		return x.Background
+	}
+	return false
+}
+
 type KeepBlobResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1709,7 +1906,7 @@ type KeepBlobResponse struct {
 
 func (x *KeepBlobResponse) Reset() {
 	*x = KeepBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[29]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1918,7 @@ func (x *KeepBlobResponse) String() string {
 func (*KeepBlobResponse) ProtoMessage() {}
 
 func (x *KeepBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[29]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1931,7 @@ func (x *KeepBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepBlobResponse.ProtoReflect.Descriptor instead.
 func (*KeepBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{29}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{33}
 }
 
 var File_wattle_peer_v1_peer_proto protoreflect.FileDescriptor
@@ -1844,11 +2041,25 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\"B\n" +
 	"\x14DescribeBlobResponse\x12\x12\n" +
 	"\x04size\x18\x01 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06chunks\x18\x02 \x03(\fR\x06chunks\"=\n" +
+	"\x06chunks\x18\x02 \x03(\fR\x06chunks\"+\n" +
+	"\x0fHasBlobsRequest\x12\x18\n" +
+	"\adigests\x18\x01 \x03(\fR\adigests\",\n" +
+	"\x10HasBlobsResponse\x12\x18\n" +
+	"\alacking\x18\x01 \x03(\rR\alacking\"C\n" +
+	"\x11ReferencedRequest\x12\x14\n" +
+	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
+	"\adigests\x18\x02 \x03(\fR\adigests\"4\n" +
+	"\x12ReferencedResponse\x12\x1e\n" +
+	"\n" +
+	"referenced\x18\x01 \x03(\rR\n" +
+	"referenced\"]\n" +
 	"\x0fKeepBlobRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
-	"\x04from\x18\x02 \x01(\tR\x04from\"\x12\n" +
-	"\x10KeepBlobResponse2\xf1\a\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x1e\n" +
+	"\n" +
+	"background\x18\x03 \x01(\bR\n" +
+	"background\"\x12\n" +
+	"\x10KeepBlobResponse2\x95\t\n" +
 	"\vPeerService\x12A\n" +
 	"\x04Join\x12\x1b.wattle.peer.v1.JoinRequest\x1a\x1c.wattle.peer.v1.JoinResponse\x12J\n" +
 	"\aGetNode\x12\x1e.wattle.peer.v1.GetNodeRequest\x1a\x1f.wattle.peer.v1.GetNodeResponse\x12V\n" +
@@ -1861,6 +2072,9 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\tFetchBlob\x12 .wattle.peer.v1.FetchBlobRequest\x1a!.wattle.peer.v1.FetchBlobResponse0\x01\x12O\n" +
 	"\bReadFile\x12\x1f.wattle.peer.v1.ReadFileRequest\x1a .wattle.peer.v1.ReadFileResponse0\x01\x12Y\n" +
 	"\fDescribeBlob\x12#.wattle.peer.v1.DescribeBlobRequest\x1a$.wattle.peer.v1.DescribeBlobResponse\x12M\n" +
+	"\bHasBlobs\x12\x1f.wattle.peer.v1.HasBlobsRequest\x1a .wattle.peer.v1.HasBlobsResponse\x12S\n" +
+	"\n" +
+	"Referenced\x12!.wattle.peer.v1.ReferencedRequest\x1a\".wattle.peer.v1.ReferencedResponse\x12M\n" +
 	"\bKeepBlob\x12\x1f.wattle.peer.v1.KeepBlobRequest\x1a .wattle.peer.v1.KeepBlobResponseB\xaf\x01\n" +
 	"\x12com.wattle.peer.v1B\tPeerProtoP\x01Z4github.com/wattlehq/wattle/gen/wattle/peer/v1;peerv1\xa2\x02\x03WPX\xaa\x02\x0eWattle.Peer.V1\xca\x02\x0eWattle\\Peer\\V1\xe2\x02\x1aWattle\\Peer\\V1\\GPBMetadata\xea\x02\x10Wattle::Peer::V1b\x06proto3"
 
@@ -1876,7 +2090,7 @@ func file_wattle_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_wattle_peer_v1_peer_proto_rawDescData
 }
 
-var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*JoinRequest)(nil),            // 0: wattle.peer.v1.JoinRequest
 	(*JoinResponse)(nil),           // 1: wattle.peer.v1.JoinResponse
@@ -1906,24 +2120,28 @@ var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*ReadFileResponse)(nil),       // 25: wattle.peer.v1.ReadFileResponse
 	(*DescribeBlobRequest)(nil),    // 26: wattle.peer.v1.DescribeBlobRequest
 	(*DescribeBlobResponse)(nil),   // 27: wattle.peer.v1.DescribeBlobResponse
-	(*KeepBlobRequest)(nil),        // 28: wattle.peer.v1.KeepBlobRequest
-	(*KeepBlobResponse)(nil),       // 29: wattle.peer.v1.KeepBlobResponse
-	nil,                            // 30: wattle.peer.v1.Refusal.FieldsEntry
-	(*v1.Node)(nil),                // 31: wattle.v1.Node
-	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
-	(*v11.FilePart)(nil),           // 33: wattle.store.v1.FilePart
+	(*HasBlobsRequest)(nil),        // 28: wattle.peer.v1.HasBlobsRequest
+	(*HasBlobsResponse)(nil),       // 29: wattle.peer.v1.HasBlobsResponse
+	(*ReferencedRequest)(nil),      // 30: wattle.peer.v1.ReferencedRequest
+	(*ReferencedResponse)(nil),     // 31: wattle.peer.v1.ReferencedResponse
+	(*KeepBlobRequest)(nil),        // 32: wattle.peer.v1.KeepBlobRequest
+	(*KeepBlobResponse)(nil),       // 33: wattle.peer.v1.KeepBlobResponse
+	nil,                            // 34: wattle.peer.v1.Refusal.FieldsEntry
+	(*v1.Node)(nil),                // 35: wattle.v1.Node
+	(*timestamppb.Timestamp)(nil),  // 36: google.protobuf.Timestamp
+	(*v11.FilePart)(nil),           // 37: wattle.store.v1.FilePart
 }
 var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
-	31, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
+	35, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
 	7,  // 1: wattle.peer.v1.GetReplicasResponse.replicas:type_name -> wattle.peer.v1.ReplicaStatus
 	6,  // 2: wattle.peer.v1.GetReplicasResponse.lacks:type_name -> wattle.peer.v1.Lack
-	32, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
+	36, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
 	8,  // 4: wattle.peer.v1.ReplicaStatus.members:type_name -> wattle.peer.v1.MemberStatus
 	10, // 5: wattle.peer.v1.ChangeMembersRequest.steps:type_name -> wattle.peer.v1.MemberStep
 	18, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
-	30, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
+	34, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
 	20, // 8: wattle.peer.v1.ReadRequest.unless:type_name -> wattle.peer.v1.Unless
-	33, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
+	37, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
 	0,  // 10: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
 	2,  // 11: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
 	4,  // 12: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
@@ -1935,21 +2153,25 @@ var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
 	22, // 18: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
 	24, // 19: wattle.peer.v1.PeerService.ReadFile:input_type -> wattle.peer.v1.ReadFileRequest
 	26, // 20: wattle.peer.v1.PeerService.DescribeBlob:input_type -> wattle.peer.v1.DescribeBlobRequest
-	28, // 21: wattle.peer.v1.PeerService.KeepBlob:input_type -> wattle.peer.v1.KeepBlobRequest
-	1,  // 22: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
-	3,  // 23: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
-	5,  // 24: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
-	11, // 25: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
-	13, // 26: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
-	15, // 27: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
-	17, // 28: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
-	21, // 29: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
-	23, // 30: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
-	25, // 31: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
-	27, // 32: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
-	29, // 33: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
-	22, // [22:34] is the sub-list for method output_type
-	10, // [10:22] is the sub-list for method input_type
+	28, // 21: wattle.peer.v1.PeerService.HasBlobs:input_type -> wattle.peer.v1.HasBlobsRequest
+	30, // 22: wattle.peer.v1.PeerService.Referenced:input_type -> wattle.peer.v1.ReferencedRequest
+	32, // 23: wattle.peer.v1.PeerService.KeepBlob:input_type -> wattle.peer.v1.KeepBlobRequest
+	1,  // 24: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
+	3,  // 25: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
+	5,  // 26: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
+	11, // 27: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
+	13, // 28: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
+	15, // 29: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
+	17, // 30: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
+	21, // 31: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
+	23, // 32: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
+	25, // 33: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
+	27, // 34: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
+	29, // 35: wattle.peer.v1.PeerService.HasBlobs:output_type -> wattle.peer.v1.HasBlobsResponse
+	31, // 36: wattle.peer.v1.PeerService.Referenced:output_type -> wattle.peer.v1.ReferencedResponse
+	33, // 37: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
+	24, // [24:38] is the sub-list for method output_type
+	10, // [10:24] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -1971,7 +2193,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_peer_v1_peer_proto_rawDesc), len(file_wattle_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -59,6 +59,10 @@ const (
 	// PeerServiceDescribeBlobProcedure is the fully-qualified name of the PeerService's DescribeBlob
 	// RPC.
 	PeerServiceDescribeBlobProcedure = "/wattle.peer.v1.PeerService/DescribeBlob"
+	// PeerServiceHasBlobsProcedure is the fully-qualified name of the PeerService's HasBlobs RPC.
+	PeerServiceHasBlobsProcedure = "/wattle.peer.v1.PeerService/HasBlobs"
+	// PeerServiceReferencedProcedure is the fully-qualified name of the PeerService's Referenced RPC.
+	PeerServiceReferencedProcedure = "/wattle.peer.v1.PeerService/Referenced"
 	// PeerServiceKeepBlobProcedure is the fully-qualified name of the PeerService's KeepBlob RPC.
 	PeerServiceKeepBlobProcedure = "/wattle.peer.v1.PeerService/KeepBlob"
 )
@@ -87,6 +91,10 @@ type PeerServiceClient interface {
 	ReadFile(context.Context, *connect.Request[v1.ReadFileRequest]) (*connect.ServerStreamForClient[v1.ReadFileResponse], error)
 	// DescribeBlob tells what a blob is made of.
 	DescribeBlob(context.Context, *connect.Request[v1.DescribeBlobRequest]) (*connect.Response[v1.DescribeBlobResponse], error)
+	// HasBlobs tells which blobs a node lacks.
+	HasBlobs(context.Context, *connect.Request[v1.HasBlobsRequest]) (*connect.Response[v1.HasBlobsResponse], error)
+	// Referenced tells to which blobs a shard refers that this node leads.
+	Referenced(context.Context, *connect.Request[v1.ReferencedRequest]) (*connect.Response[v1.ReferencedResponse], error)
 	// KeepBlob has a node fetch a blob, and keep it for a while whether or not something refers to it.
 	KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error)
 }
@@ -168,6 +176,18 @@ func NewPeerServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(peerServiceMethods.ByName("DescribeBlob")),
 			connect.WithClientOptions(opts...),
 		),
+		hasBlobs: connect.NewClient[v1.HasBlobsRequest, v1.HasBlobsResponse](
+			httpClient,
+			baseURL+PeerServiceHasBlobsProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("HasBlobs")),
+			connect.WithClientOptions(opts...),
+		),
+		referenced: connect.NewClient[v1.ReferencedRequest, v1.ReferencedResponse](
+			httpClient,
+			baseURL+PeerServiceReferencedProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("Referenced")),
+			connect.WithClientOptions(opts...),
+		),
 		keepBlob: connect.NewClient[v1.KeepBlobRequest, v1.KeepBlobResponse](
 			httpClient,
 			baseURL+PeerServiceKeepBlobProcedure,
@@ -190,6 +210,8 @@ type peerServiceClient struct {
 	fetchBlob      *connect.Client[v1.FetchBlobRequest, v1.FetchBlobResponse]
 	readFile       *connect.Client[v1.ReadFileRequest, v1.ReadFileResponse]
 	describeBlob   *connect.Client[v1.DescribeBlobRequest, v1.DescribeBlobResponse]
+	hasBlobs       *connect.Client[v1.HasBlobsRequest, v1.HasBlobsResponse]
+	referenced     *connect.Client[v1.ReferencedRequest, v1.ReferencedResponse]
 	keepBlob       *connect.Client[v1.KeepBlobRequest, v1.KeepBlobResponse]
 }
 
@@ -248,6 +270,16 @@ func (c *peerServiceClient) DescribeBlob(ctx context.Context, req *connect.Reque
 	return c.describeBlob.CallUnary(ctx, req)
 }
 
+// HasBlobs calls wattle.peer.v1.PeerService.HasBlobs.
+func (c *peerServiceClient) HasBlobs(ctx context.Context, req *connect.Request[v1.HasBlobsRequest]) (*connect.Response[v1.HasBlobsResponse], error) {
+	return c.hasBlobs.CallUnary(ctx, req)
+}
+
+// Referenced calls wattle.peer.v1.PeerService.Referenced.
+func (c *peerServiceClient) Referenced(ctx context.Context, req *connect.Request[v1.ReferencedRequest]) (*connect.Response[v1.ReferencedResponse], error) {
+	return c.referenced.CallUnary(ctx, req)
+}
+
 // KeepBlob calls wattle.peer.v1.PeerService.KeepBlob.
 func (c *peerServiceClient) KeepBlob(ctx context.Context, req *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error) {
 	return c.keepBlob.CallUnary(ctx, req)
@@ -277,6 +309,10 @@ type PeerServiceHandler interface {
 	ReadFile(context.Context, *connect.Request[v1.ReadFileRequest], *connect.ServerStream[v1.ReadFileResponse]) error
 	// DescribeBlob tells what a blob is made of.
 	DescribeBlob(context.Context, *connect.Request[v1.DescribeBlobRequest]) (*connect.Response[v1.DescribeBlobResponse], error)
+	// HasBlobs tells which blobs a node lacks.
+	HasBlobs(context.Context, *connect.Request[v1.HasBlobsRequest]) (*connect.Response[v1.HasBlobsResponse], error)
+	// Referenced tells to which blobs a shard refers that this node leads.
+	Referenced(context.Context, *connect.Request[v1.ReferencedRequest]) (*connect.Response[v1.ReferencedResponse], error)
 	// KeepBlob has a node fetch a blob, and keep it for a while whether or not something refers to it.
 	KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error)
 }
@@ -354,6 +390,18 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(peerServiceMethods.ByName("DescribeBlob")),
 		connect.WithHandlerOptions(opts...),
 	)
+	peerServiceHasBlobsHandler := connect.NewUnaryHandler(
+		PeerServiceHasBlobsProcedure,
+		svc.HasBlobs,
+		connect.WithSchema(peerServiceMethods.ByName("HasBlobs")),
+		connect.WithHandlerOptions(opts...),
+	)
+	peerServiceReferencedHandler := connect.NewUnaryHandler(
+		PeerServiceReferencedProcedure,
+		svc.Referenced,
+		connect.WithSchema(peerServiceMethods.ByName("Referenced")),
+		connect.WithHandlerOptions(opts...),
+	)
 	peerServiceKeepBlobHandler := connect.NewUnaryHandler(
 		PeerServiceKeepBlobProcedure,
 		svc.KeepBlob,
@@ -384,6 +432,10 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 			peerServiceReadFileHandler.ServeHTTP(w, r)
 		case PeerServiceDescribeBlobProcedure:
 			peerServiceDescribeBlobHandler.ServeHTTP(w, r)
+		case PeerServiceHasBlobsProcedure:
+			peerServiceHasBlobsHandler.ServeHTTP(w, r)
+		case PeerServiceReferencedProcedure:
+			peerServiceReferencedHandler.ServeHTTP(w, r)
 		case PeerServiceKeepBlobProcedure:
 			peerServiceKeepBlobHandler.ServeHTTP(w, r)
 		default:
@@ -437,6 +489,14 @@ func (UnimplementedPeerServiceHandler) ReadFile(context.Context, *connect.Reques
 
 func (UnimplementedPeerServiceHandler) DescribeBlob(context.Context, *connect.Request[v1.DescribeBlobRequest]) (*connect.Response[v1.DescribeBlobResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.DescribeBlob is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) HasBlobs(context.Context, *connect.Request[v1.HasBlobsRequest]) (*connect.Response[v1.HasBlobsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.HasBlobs is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) Referenced(context.Context, *connect.Request[v1.ReferencedRequest]) (*connect.Response[v1.ReferencedResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.Referenced is not implemented"))
 }
 
 func (UnimplementedPeerServiceHandler) KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error) {
