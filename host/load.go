@@ -40,7 +40,7 @@ func (h *Host) Load(ctx context.Context, d digest.Digest, open func() ([]byte, e
 		case <-e.ready:
 		case <-ctx.Done():
 			h.modules.release(e)
-			return nil, interrupted(ctx)
+			return nil, Interrupted(ctx)
 		}
 		if e.err == nil {
 			m := &Module{host: h, entry: e}
@@ -55,6 +55,9 @@ func (h *Host) Load(ctx context.Context, d digest.Digest, open func() ([]byte, e
 		return nil, err
 	}
 }
+
+// Has tells whether a Load of the module would not have to wait.
+func (h *Host) Has(d digest.Digest) bool { return h.modules.ready(d) }
 
 // Inspect checks a module and tells what it offers. It compiles the module, which is then at hand for Load.
 func (h *Host) Inspect(ctx context.Context, wasm []byte) (Info, error) {

@@ -9,54 +9,76 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/node/controller"
+	"github.com/wattlehq/wattle/registry"
 	"github.com/wattlehq/wattle/shard"
 )
 
-// How often a node looks whether it lacks a module, and how long it waits after one could not be had.
+// How often a node looks whether it lacks a module, if it hears of nothing new, and how long it waits after one could not be had.
 const modulesInterval, modulesRetry = time.Second, 10 * time.Second
 
-// keepModules brings the modules of all versions here that belong here: those that an alias points at, so that calls find them,
-// and a share of the others, so that they are on as many nodes as shards are. What was pushed before a node joined, or lay on one
-// that lost its disk, is there again so.
+// keepModules brings the modules of all versions here that belong here: those that calls find without naming a version, or by an
+// alias, and a share of the others, so that they are on as many nodes as shards are. What was pushed before a node joined, or lay on
+// one that lost its disk, is there again so. The former are made ready for calls as well once they are new here.
 func (n *Node) keepModules(ctx context.Context) error {
 	tick := time.NewTicker(modulesInterval)
 	defer tick.Stop()
-	var done uint64 // the revision up to which nothing is lacking
-	var among []shard.NodeID
+	seen := n.view.Revision()
+	var among []shard.NodeID // for whom all versions were looked at
+	var lacking bool
 	var retry time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-n.published:
 		}
 		nodes := append(n.others(), shard.NodeID(n.ID()))
 		slices.Sort(nodes)
-		revision := n.view.Revision()
-		if len(nodes) < 2 || revision == done && slices.Equal(nodes, among) || time.Now().Before(retry) {
+		revision, before, since := n.view.Revision(), seen, seen
+		all := !slices.Equal(nodes, among) || lacking && time.Now().After(retry)
+		if all {
+			since = 0
+		}
+		if seen, among = revision, nodes; len(nodes) < 2 || revision == since {
 			continue
 		}
-		if n.fetchModules(ctx, nodes) {
-			done, among = revision, nodes
-		} else {
-			retry = time.Now().Add(modulesRetry)
+		fetched, complete := n.fetchModules(ctx, nodes, since)
+		if !complete {
+			lacking, retry = true, time.Now().Add(modulesRetry)
+		} else if all {
+			lacking = false
 		}
+		n.readyModules(ctx, func(s *wattlev1.Service, v *wattlev1.Version) bool { return s.Revision > before || fetched[v.Digest] })
 	}
 }
 
-// fetchModules fetches what is lacking, and tells whether nothing is lacking then.
-func (n *Node) fetchModules(ctx context.Context, nodes []shard.NodeID) bool {
-	all := true
+// found are the versions of a service that calls find by an alias, or without naming one.
+func found(s *wattlev1.Service) map[uint64]bool {
+	all := map[uint64]bool{}
+	for _, number := range s.Aliases {
+		all[number] = true
+	}
+	if n := len(s.Versions); n > 0 && s.Aliases[registry.DefaultAlias] == 0 {
+		all[s.Versions[n-1].Number] = true
+	}
+	return all
+}
+
+// fetchModules fetches what is lacking of the services that changed since a revision. It answers the digests of what came, and whether nothing is lacking now.
+func (n *Node) fetchModules(ctx context.Context, nodes []shard.NodeID, since uint64) (fetched map[string]bool, all bool) {
+	fetched, all = map[string]bool{}, true
 	for _, s := range n.view.Services() {
-		pointed := map[uint64]bool{}
-		for _, number := range s.Aliases {
-			pointed[number] = true
+		if s.Revision <= since {
+			continue
 		}
+		wanted := found(s)
 		for _, v := range s.Versions {
 			d, err := digest.Parse(v.Digest)
-			if err != nil || !pointed[v.Number] && !slices.Contains(keepers(d, nodes), shard.NodeID(n.ID())) {
+			if err != nil || !wanted[v.Number] && !slices.Contains(keepers(d, nodes), shard.NodeID(n.ID())) {
 				continue
 			}
 			if _, here := n.blobs.Stat(d); here {
@@ -65,16 +87,32 @@ func (n *Node) fetchModules(ctx context.Context, nodes []shard.NodeID) bool {
 			b, err := n.remote.Open(ctx, d)
 			if err != nil {
 				if all = false; ctx.Err() != nil {
-					return false
+					return fetched, false
 				}
 				slog.Warn("a module is not here yet", "service", s.Name, "version", v.Number, "error", err)
 				continue
 			}
 			b.Close()
+			fetched[v.Digest] = true
 			slog.Info("a module was copied here", "service", s.Name, "version", v.Number)
 		}
 	}
-	return all
+	return fetched, all
+}
+
+// readyModules makes modules ready for calls, so that the first does not wait: those that calls find, and that are new.
+func (n *Node) readyModules(ctx context.Context, isNew func(*wattlev1.Service, *wattlev1.Version) bool) {
+	for _, s := range n.view.Services() {
+		wanted := found(s)
+		for _, v := range s.Versions {
+			if !wanted[v.Number] || !isNew(s, v) {
+				continue
+			}
+			if err := n.services.Load(ctx, v.Digest); err != nil && ctx.Err() == nil {
+				slog.Warn("a module cannot be made ready", "service", s.Name, "version", v.Number, "error", err)
+			}
+		}
+	}
 }
 
 // keepers are the nodes that keep a blob, as many as there are replicas: everybody comes to the same ones, and few change when a

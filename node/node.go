@@ -63,6 +63,8 @@ type Node struct {
 	router    *peers.Router
 	sched     *jobs.Scheduler
 	jobs      *jobs.Service
+	calls     *services.Calls
+	services  *services.Services
 	pool      *worker.Pool[*jobs.Attempt, jobs.Outcome]
 	metrics   *metrics
 	server    *http.Server
@@ -72,6 +74,7 @@ type Node struct {
 	ready     chan struct{}
 	changed   chan struct{} // this node leads where something became new
 	look      chan struct{} // there is something new elsewhere
+	published chan struct{} // the registry that this node knows became another
 	caughtUp  chan struct{}
 	led       chan struct{}
 
@@ -98,7 +101,8 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	cfg.defaults()
 	n := &Node{
 		cfg: cfg, startedAt: time.Now(), ready: make(chan struct{}), caughtUp: make(chan struct{}), led: make(chan struct{}),
-		changed: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), look: make(chan struct{}, 1), published: make(chan struct{}, 1),
+		calls: services.NewCalls(cfg.MaxCalls),
 	}
 	defer func() {
 		if err != nil {
@@ -147,8 +151,11 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	svc := &services.Services{
 		Grants: granted,
 		Shards: n.router, View: n.view, Host: n.host, Blobs: n.remote, MaxModule: maxModule, Observe: n.metrics.observe,
+		Calls: n.calls, Others: &services.Others{
+			Self: shard.NodeID(n.ID()), Slots: cfg.Slots, Peers: &peers.Calls{Peers: n.clients, Alive: n.others}, Calls: n.calls, Known: n.knows, Stopping: n.stopping,
+		},
 	}
-	granted.Invoke = svc.InvokeFor
+	n.services, granted.Invoke, n.peerServer.Invoke = svc, svc.InvokeFor, svc.Take
 	n.jobs = jobs.NewService(n.router, n.sched, &dag.Planner{Resolver: svc, Files: inputs, Blobs: n.remote, Partitions: uint32(2 * cfg.Slots)}, n.remote)
 	n.pool = worker.New(cfg.Slots, n.sched, &jobs.Executor{
 		Shards: n.router, Host: n.host, Blobs: n.remote, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),

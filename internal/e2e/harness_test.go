@@ -247,6 +247,7 @@ func upArgs(cfg node.Config) []string {
 	add("gossip-addr", cfg.GossipAddr, cfg.GossipAddr != "")
 	add("peer-addr", cfg.PeerAddr, cfg.PeerAddr != "")
 	add("slots", cfg.Slots, cfg.Slots > 0)
+	add("max-calls", cfg.MaxCalls, cfg.MaxCalls > 0)
 	add("shards", cfg.Shards, cfg.Shards > 0)
 	add("shuffle-memory", cfg.ShuffleBytes, cfg.ShuffleBytes > 0)
 	add("trim-entries", cfg.TrimEntries, cfg.TrimEntries > 0)

@@ -48,7 +48,8 @@ func (c *Clients) at(addr string, id shard.NodeID) peerv1connect.PeerServiceClie
 	key := addr + " " + string(id)
 	p := c.known[key]
 	if p == nil {
-		p = peerv1connect.NewPeerServiceClient(c.http, "http://"+addr, connect.WithReadMaxBytes(64<<20), connect.WithInterceptors(addressee{id}))
+		// Answers of functions have bounds of their own. Nothing is compressed: that takes longer than sending it.
+		p = peerv1connect.NewPeerServiceClient(c.http, "http://"+addr, connect.WithAcceptCompression("gzip", nil, nil), connect.WithInterceptors(addressee{id}))
 		c.known[key] = p
 	}
 	return p

@@ -56,6 +56,8 @@ const (
 	PeerServiceFetchBlobProcedure = "/wattle.peer.v1.PeerService/FetchBlob"
 	// PeerServiceStoreBlobProcedure is the fully-qualified name of the PeerService's StoreBlob RPC.
 	PeerServiceStoreBlobProcedure = "/wattle.peer.v1.PeerService/StoreBlob"
+	// PeerServiceInvokeProcedure is the fully-qualified name of the PeerService's Invoke RPC.
+	PeerServiceInvokeProcedure = "/wattle.peer.v1.PeerService/Invoke"
 )
 
 // PeerServiceClient is a client for the wattle.peer.v1.PeerService service.
@@ -80,6 +82,8 @@ type PeerServiceClient interface {
 	FetchBlob(context.Context, *connect.Request[v1.FetchBlobRequest]) (*connect.ServerStreamForClient[v1.FetchBlobResponse], error)
 	// StoreBlob keeps a blob. The first message names it.
 	StoreBlob(context.Context) *connect.ClientStreamForClient[v1.StoreBlobRequest, v1.StoreBlobResponse]
+	// Invoke runs a call that came to another node. It is not passed on, and answers at once where it cannot begin.
+	Invoke(context.Context, *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error)
 }
 
 // NewPeerServiceClient constructs a client for the wattle.peer.v1.PeerService service. By default,
@@ -153,6 +157,12 @@ func NewPeerServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(peerServiceMethods.ByName("StoreBlob")),
 			connect.WithClientOptions(opts...),
 		),
+		invoke: connect.NewClient[v1.InvokeRequest, v1.InvokeResponse](
+			httpClient,
+			baseURL+PeerServiceInvokeProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("Invoke")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -168,6 +178,7 @@ type peerServiceClient struct {
 	read           *connect.Client[v1.ReadRequest, v1.ReadResponse]
 	fetchBlob      *connect.Client[v1.FetchBlobRequest, v1.FetchBlobResponse]
 	storeBlob      *connect.Client[v1.StoreBlobRequest, v1.StoreBlobResponse]
+	invoke         *connect.Client[v1.InvokeRequest, v1.InvokeResponse]
 }
 
 // Join calls wattle.peer.v1.PeerService.Join.
@@ -220,6 +231,11 @@ func (c *peerServiceClient) StoreBlob(ctx context.Context) *connect.ClientStream
 	return c.storeBlob.CallClientStream(ctx)
 }
 
+// Invoke calls wattle.peer.v1.PeerService.Invoke.
+func (c *peerServiceClient) Invoke(ctx context.Context, req *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error) {
+	return c.invoke.CallUnary(ctx, req)
+}
+
 // PeerServiceHandler is an implementation of the wattle.peer.v1.PeerService service.
 type PeerServiceHandler interface {
 	// Join tells a new node what it has to know to be a member.
@@ -242,6 +258,8 @@ type PeerServiceHandler interface {
 	FetchBlob(context.Context, *connect.Request[v1.FetchBlobRequest], *connect.ServerStream[v1.FetchBlobResponse]) error
 	// StoreBlob keeps a blob. The first message names it.
 	StoreBlob(context.Context, *connect.ClientStream[v1.StoreBlobRequest]) (*connect.Response[v1.StoreBlobResponse], error)
+	// Invoke runs a call that came to another node. It is not passed on, and answers at once where it cannot begin.
+	Invoke(context.Context, *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error)
 }
 
 // NewPeerServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -311,6 +329,12 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(peerServiceMethods.ByName("StoreBlob")),
 		connect.WithHandlerOptions(opts...),
 	)
+	peerServiceInvokeHandler := connect.NewUnaryHandler(
+		PeerServiceInvokeProcedure,
+		svc.Invoke,
+		connect.WithSchema(peerServiceMethods.ByName("Invoke")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/wattle.peer.v1.PeerService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case PeerServiceJoinProcedure:
@@ -333,6 +357,8 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 			peerServiceFetchBlobHandler.ServeHTTP(w, r)
 		case PeerServiceStoreBlobProcedure:
 			peerServiceStoreBlobHandler.ServeHTTP(w, r)
+		case PeerServiceInvokeProcedure:
+			peerServiceInvokeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -380,4 +406,8 @@ func (UnimplementedPeerServiceHandler) FetchBlob(context.Context, *connect.Reque
 
 func (UnimplementedPeerServiceHandler) StoreBlob(context.Context, *connect.ClientStream[v1.StoreBlobRequest]) (*connect.Response[v1.StoreBlobResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.StoreBlob is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) Invoke(context.Context, *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.Invoke is not implemented"))
 }
