@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
@@ -25,7 +26,7 @@ const modulesInterval, modulesRetry = time.Second, 10 * time.Second
 func (n *Node) keepModules(ctx context.Context) error {
 	tick := time.NewTicker(modulesInterval)
 	defer tick.Stop()
-	seen := n.view.Revision()
+	seen := n.revisions()
 	var among []shard.NodeID // for whom all versions were looked at
 	var lacking bool
 	var retry time.Time
@@ -38,22 +39,29 @@ func (n *Node) keepModules(ctx context.Context) error {
 		}
 		nodes := append(n.others(), shard.NodeID(n.ID()))
 		slices.Sort(nodes)
-		revision, before, since := n.view.Revision(), seen, seen
-		all := !slices.Equal(nodes, among) || lacking && time.Now().After(retry)
-		if all {
-			since = 0
-		}
-		if seen, among = revision, nodes; len(nodes) < 2 || revision == since {
+		before, now := seen, n.revisions()
+		isNew := func(s *wattlev1.Service) bool { return s.Revision > before[s.Name] }
+		looked := slices.Equal(nodes, among) && (!lacking || time.Now().Before(retry))
+		if seen, among = now, nodes; len(nodes) < 2 || looked && maps.Equal(before, now) {
 			continue
 		}
-		fetched, complete := n.fetchModules(ctx, nodes, since)
+		fetched, complete := n.fetchModules(ctx, nodes, func(s *wattlev1.Service) bool { return !looked || isNew(s) })
 		if !complete {
 			lacking, retry = true, time.Now().Add(modulesRetry)
-		} else if all {
+		} else if !looked {
 			lacking = false
 		}
-		n.readyModules(ctx, func(s *wattlev1.Service, v *wattlev1.Version) bool { return s.Revision > before || fetched[v.Digest] })
+		n.readyModules(ctx, func(s *wattlev1.Service, v *wattlev1.Version) bool { return isNew(s) || fetched[v.Digest] })
 	}
+}
+
+// revisions are those of all services: news may come in any order.
+func (n *Node) revisions() map[string]uint64 {
+	all := map[string]uint64{}
+	for _, s := range n.view.Services() {
+		all[s.Name] = s.Revision
+	}
+	return all
 }
 
 // found are the versions of a service that calls find by an alias, or without naming one.
@@ -68,11 +76,11 @@ func found(s *wattlev1.Service) map[uint64]bool {
 	return all
 }
 
-// fetchModules fetches what is lacking of the services that changed since a revision. It answers the digests of what came, and whether nothing is lacking now.
-func (n *Node) fetchModules(ctx context.Context, nodes []shard.NodeID, since uint64) (fetched map[string]bool, all bool) {
+// fetchModules fetches what is lacking of some services. It answers the digests of what came, and whether nothing is lacking now.
+func (n *Node) fetchModules(ctx context.Context, nodes []shard.NodeID, some func(*wattlev1.Service) bool) (fetched map[string]bool, all bool) {
 	fetched, all = map[string]bool{}, true
 	for _, s := range n.view.Services() {
-		if s.Revision <= since {
+		if !some(s) {
 			continue
 		}
 		wanted := found(s)

@@ -150,7 +150,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	granted := &grants.Grants{Cache: grants.NewCache(sharedMemory, time.Now), Secrets: n.secrets.Value, Folder: inputs.Folder}
 	svc := &services.Services{
 		Grants: granted,
-		Shards: n.router, View: n.view, Host: n.host, Blobs: n.remote, MaxModule: maxModule, Observe: n.metrics.observe,
+		Shards: n.router, View: n.view, Host: n.host, Blobs: n.remote, MaxModule: maxModule, Observe: n.metrics.observe, Ready: n.isReady.Load,
 		Calls: n.calls, Others: &services.Others{
 			Self: shard.NodeID(n.ID()), Slots: cfg.Slots, Peers: &peers.Calls{Peers: n.clients, Alive: n.others}, Calls: n.calls, Known: n.knows, Stopping: n.stopping,
 		},

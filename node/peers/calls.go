@@ -2,7 +2,6 @@ package peers
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"connectrpc.com/connect"
@@ -50,7 +49,7 @@ func (c *Calls) Invoke(ctx context.Context, to shard.NodeID, req *peerv1.InvokeR
 	}
 	res, err := p.Invoke(ctx, connect.NewRequest(req))
 	if err != nil {
-		if notSent(err) || unheard(err) {
+		if notSent(err) || connect.CodeOf(err) == connect.CodeUnimplemented { // the latter by an older release
 			return Outcome{Err: err}
 		}
 		return Outcome{Begun: true, Err: fault.New(fault.Unavailable, "call_lost", "node %s went silent before it answered: the function may have run there: %w", to, err).
@@ -66,12 +65,6 @@ func (c *Calls) Invoke(ctx context.Context, to shard.NodeID, req *peerv1.InvokeR
 		o.Begun, o.Err = false, meant(m.GetRefusal())
 	}
 	return o
-}
-
-// unheard tells that a request reached a node which it was not for, or one that does not know such requests.
-func unheard(err error) bool {
-	var c *connect.Error
-	return errors.As(err, &c) && (c.Code() == connect.CodeUnimplemented || c.Meta().Get(forNode) != "")
 }
 
 func (h *handler) Invoke(ctx context.Context, req *connect.Request[peerv1.InvokeRequest]) (*connect.Response[peerv1.InvokeResponse], error) {

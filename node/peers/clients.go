@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -30,12 +31,26 @@ func NewClients(addr func(shard.NodeID) (string, bool)) *Clients {
 	p.SetUnencryptedHTTP2(true)
 	return &Clients{
 		addr: addr, known: map[string]peerv1connect.PeerServiceClient{},
-		http: &http.Client{Transport: &http.Transport{
+		http: &http.Client{Transport: addressed{&http.Transport{
 			Protocols: p, DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
 			// One that went silent without a word is noticed.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
-		}},
+		}}},
 	}
+}
+
+// addressed tells a request that another node got from one whose fate is not known.
+type addressed struct{ *http.Transport }
+
+var errOtherNode = errors.New("another node has its address now")
+
+func (a addressed) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := a.Transport.RoundTrip(r)
+	if err == nil && res.StatusCode == http.StatusMisdirectedRequest {
+		res.Body.Close()
+		return nil, errOtherNode
+	}
+	return res, err
 }
 
 // Close ends idle connections.

@@ -47,7 +47,6 @@ func (s *Server) Handler() (string, http.Handler) {
 	path, h := peerv1connect.NewPeerServiceHandler(&handler{s.local(), s}, connect.WithReadMaxBytes(maxMessage))
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if to := r.Header.Get(forNode); to != "" && to != string(s.Self) {
-			w.Header().Set(forNode, string(s.Self))
 			http.Error(w, "another node is here now", http.StatusMisdirectedRequest)
 			return
 		}

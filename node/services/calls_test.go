@@ -1,7 +1,6 @@
 package services
 
 import (
-	"context"
 	"strconv"
 	"sync"
 	"testing"
@@ -134,15 +133,13 @@ func TestChosenLoads(t *testing.T) {
 	}
 }
 
-// Once a node stops it takes nothing more from others.
-func TestStopping(t *testing.T) {
+// A node that is starting or stopping takes nothing from others.
+func TestNotReady(t *testing.T) {
 	t.Parallel()
 	nodes, _ := newCrowd(t, 8, []shard.NodeID{"a", "b"}, "echo")
 	a, b := nodes["a"], nodes["b"]
 	b.ready(t, "echo")
-	ctx, stop := context.WithCancel(t.Context())
-	b.Others.Stopping = ctx
-	stop()
+	b.Ready = func() bool { return false }
 	if res, err := a.Invoke(t.Context(), rpc.Invocation{Service: "echo", Function: "echo"}); err != nil || res.Node != "a" {
 		t.Errorf("%v, %v", res, err)
 	}

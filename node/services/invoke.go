@@ -101,24 +101,24 @@ func (s *Services) meanwhile(ctx context.Context, c *call) (_ *wattlev1.InvokeRe
 	l := s.load(c.version.Digest)
 	nodes := s.Others.there()
 	rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
-	for _, to := range l.first(nodes) {
-		if l.over() {
-			return nil, false, nil
+	for {
+		select {
+		case <-l.done:
+			return nil, false, l.err
+		case <-ctx.Done():
+			return nil, false, host.Interrupted(ctx)
+		default:
+		}
+		to, wait := l.next(nodes)
+		if to == "" {
+			l.pause(ctx, wait)
+			continue
 		}
 		if res, begun, err := s.pass(ctx, c, to, false); begun {
 			l.ran(to)
 			return res, true, err
 		}
-	}
-	return nil, false, l.wait(ctx)
-}
-
-func (l *loading) wait(ctx context.Context) error {
-	select {
-	case <-l.done:
-		return l.err
-	case <-ctx.Done():
-		return host.Interrupted(ctx)
+		l.refused(to)
 	}
 }
 

@@ -66,8 +66,8 @@ func (s *Services) Take(ctx context.Context, req *peerv1.InvokeRequest) peers.Ou
 }
 
 func (s *Services) take(ctx context.Context, req *peerv1.InvokeRequest) (_ *wattlev1.InvokeResponse, begun bool, _ error) {
-	if s.Others.Stopping.Err() != nil {
-		return nil, false, fault.New(fault.Unavailable, "not_ready", "the node is stopping")
+	if !s.Ready() {
+		return nil, false, fault.New(fault.Unavailable, "not_ready", "the node is starting or stopping")
 	}
 	// This node may not know the version yet, or not any more.
 	c, err := s.find(registry.Ref{Service: req.Service, Version: strconv.FormatUint(req.Version, 10), Function: req.Function})

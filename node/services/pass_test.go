@@ -133,6 +133,7 @@ func newCrowd(t *testing.T, most int, ids []shard.NodeID, fixtures ...string) (m
 		granted := &grants.Grants{Cache: grants.NewCache(1<<20, time.Now)}
 		s := &Services{
 			View: registry.NewView(), Host: h, Blobs: local{blobs}, Observe: func(string, string, time.Duration, error) {}, Grants: granted,
+			Ready: func() bool { return true },
 			Calls: calls, Others: &Others{Self: id, Slots: 1, Peers: crowds[id], Calls: calls, Stopping: t.Context()},
 		}
 		granted.Invoke = s.InvokeFor
@@ -338,5 +339,38 @@ func TestContextTravels(t *testing.T) {
 	}
 	if !slices.Equal(seen.Chain, grants.Chain(ctx)) {
 		t.Errorf("chain %v", seen.Chain)
+	}
+}
+
+// A node that has the module but has not heard of the version yet is asked again, instead of waiting for the load.
+func TestAskedAgain(t *testing.T) {
+	t.Parallel()
+	nodes, crowds := newCrowd(t, 10, []shard.NodeID{"a", "b"}, "echo")
+	a, b := nodes["a"], nodes["b"]
+	a.Blobs = gated{a.Blobs.(local), make(chan struct{})}
+	b.ready(t, "echo")
+	known := b.View
+	b.View = registry.NewView()
+	var mu sync.Mutex
+	asked := 0
+	crowds["a"].between = func(_ shard.NodeID, _ *peerv1.InvokeRequest, pass func() peers.Outcome) peers.Outcome {
+		mu.Lock()
+		defer mu.Unlock()
+		if asked++; asked == 3 {
+			b.View = known
+		}
+		return pass()
+	}
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if res, err := a.Invoke(t.Context(), rpc.Invocation{Service: "echo", Function: "echo"}); err != nil || res.Node != "b" {
+				t.Errorf("%v, %v", res, err)
+			}
+		})
+	}
+	wg.Wait()
+	if asked != 22 {
+		t.Errorf("asked %d times for 20 calls, 2 of them in vain", asked)
 	}
 }

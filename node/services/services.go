@@ -52,6 +52,8 @@ type Services struct {
 	Others *Others
 	// Observe is told of every call that was begun.
 	Observe func(service, function string, took time.Duration, err error)
+	// Ready tells whether the node takes calls.
+	Ready func() bool
 	// MaxModule bounds a module in bytes.
 	MaxModule int64
 
@@ -171,7 +173,14 @@ func (s *Services) change(ctx context.Context, c *storev1.RegistryCommand) (*sto
 		return nil, res.Err
 	}
 	r := &storev1.RegistryResult{}
-	return r, proto.Unmarshal(res.Value, r)
+	if err := proto.Unmarshal(res.Value, r); err != nil {
+		return nil, err
+	}
+	if r.Service != nil {
+		// Whoever asked for it may count on it here at once, though the news may still be on their way.
+		s.View.Apply(registry.Changed{Service: r.Service, Revision: r.Service.Revision})
+	}
+	return r, nil
 }
 
 // List returns every service.
