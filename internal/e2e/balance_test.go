@@ -136,6 +136,9 @@ func TestCallableEverywhere(t *testing.T) {
 	t.Parallel()
 	clusters(t, node.Config{}, func(c *trio) {
 		c.nodes[2].pushPlugin("echo")
+		if _, err := c.nodes[2].ranOn("at once"); err != nil {
+			c.t.Error("where it was pushed:", err)
+		}
 		for _, n := range c.nodes {
 			c.call(n, "one")
 		}
