@@ -33,8 +33,8 @@ func overload(ctx context.Context, rounds int) (rows []Row, err error) {
 		}
 		capacity := float64(len(f.nodes)*fullCalls) / waitTime.Seconds()
 		for range rounds {
-			for name, rate := range map[string]float64{"half": capacity / 2, "twice": 2 * capacity} {
-				accepted, refused, err := f.openLoop(ctx, rate, 3*time.Second)
+			for name, load := range map[string]float64{"half": 0.5, "twice": 2} {
+				accepted, refused, err := f.openLoop(ctx, load*capacity, 3*time.Second)
 				if err != nil {
 					return err
 				}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
 
 	"connectrpc.com/connect"
 
@@ -24,15 +23,16 @@ func spreadCalls(ctx context.Context, rounds int) (rows []Row, err error) {
 	defer c.Close()
 	echo := loop(rounds, many, func(ctx context.Context) error { return echoed(c.Invoke(ctx, "echo/echo", make([]byte, 100))) })
 	measure := func(f *fleet, name string) error {
-		var next atomic.Uint64
+		var next turns
 		r, err := compare(ctx, "cluster", fmt.Sprintf("calls, %s, %s", name, clients(many)), "bare connect-go echo", rounds, loopMetrics,
 			loop(rounds, many, func(ctx context.Context) error {
-				return echoed(f.nodes[next.Add(1)%uint64(len(f.nodes))].Invoke(ctx, "echo/echo", make([]byte, 100)))
+				return echoed(f.nodes[next.of(len(f.nodes))].Invoke(ctx, "echo/echo", make([]byte, 100)))
 			}), echo)
 		rows = append(rows, r...)
 		return err
 	}
-	for n, name := range map[int]string{1: "one node", 3: "three nodes"} {
+	for _, n := range []int{1, 3} {
+		name := map[int]string{1: "one node", 3: "three nodes"}[n]
 		err := withCrew(ctx, n, node.Config{}, func(f *fleet) error {
 			if _, _, err := f.nodes[0].Push(ctx, "echo", testdata.Wasm("echo"), client.PushOptions{}); err != nil {
 				return err

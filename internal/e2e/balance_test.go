@@ -219,3 +219,38 @@ func TestBadBalance(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A node that stops finishes what it runs for others.
+func TestStopFinishes(t *testing.T) {
+	t.Parallel()
+	clusters(t, node.Config{}, func(c *trio) {
+		t, a, b := c.t, c.nodes[0], c.nodes[1]
+		a.pushFixture("echo")
+		a.pushFixture("nap")
+		for _, n := range c.nodes {
+			c.call(n, "hello")
+			eventually(t, "nap answers", func() bool {
+				got, err := n.Invoke(t.Context(), "nap/nap", []byte("0"))
+				return err == nil && string(got) == "0"
+			})
+		}
+		_, stderr, status := a.wattle("", "service", "balance", "nap", "--mode", "random", "--weight", b.id()+"=1", "--weight", a.id()+"=0", "--weight", c.nodes[2].id()+"=0")
+		if status != 0 {
+			t.Fatal(stderr)
+		}
+		before, want := b.metric("wattle_calls_received_total"), b.id()
+		done := make(chan error, 1)
+		go func() {
+			res, err := a.Functions.Invoke(t.Context(), connect.NewRequest(&wattlev1.InvokeRequest{Service: "nap", Function: "nap", Payload: []byte("1500")}))
+			if err == nil && res.Msg.Node != want {
+				err = fmt.Errorf("it ran on %s, not on %s", res.Msg.Node, want)
+			}
+			done <- err
+		}()
+		eventually(t, "the other node runs the call", func() bool { return b.metric("wattle_calls_received_total") > before })
+		b.stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

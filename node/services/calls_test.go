@@ -1,6 +1,8 @@
 package services
 
 import (
+	"context"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -143,4 +145,39 @@ func TestNotReady(t *testing.T) {
 	if res, err := a.Invoke(t.Context(), rpc.Invocation{Service: "echo", Function: "echo"}); err != nil || res.Node != "a" {
 		t.Errorf("%v, %v", res, err)
 	}
+}
+
+// Calls that last are shared out evenly by the least active, whichever node they come to.
+func TestLeastActiveShares(t *testing.T) {
+	t.Parallel()
+	nodes, _ := newCrowd(t, 100, []shard.NodeID{"a", "b", "c"}, "sleep")
+	for _, n := range nodes {
+		n.ready(t, "sleep")
+		n.balance(t, "sleep", &wattlev1.Balance{Mode: leastActive})
+	}
+	under := func() (all int) {
+		for _, n := range nodes {
+			all += n.Calls.Counts().Under
+		}
+		return all
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for i := range 30 {
+		wg.Go(func() {
+			if _, err := nodes["a"].Invoke(ctx, rpc.Invocation{Service: "sleep", Function: "sleep"}); fault.Reason(err) != "canceled" {
+				t.Error(err)
+			}
+		})
+		for under() <= i {
+			runtime.Gosched()
+		}
+	}
+	for id, n := range nodes {
+		if got := n.Calls.Counts(); got.Under < 8 || got.Under > 12 {
+			t.Errorf("%s has %d of 30 calls", id, got.Under)
+		}
+	}
+	cancel()
+	wg.Wait()
 }

@@ -2,6 +2,7 @@ package services
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -47,15 +48,17 @@ type Others struct {
 type load struct {
 	// calls are those it said were under way, and those sent since.
 	calls, most, slots uint32
-	// away is until when it is not asked, because it did not answer.
-	away time.Time
+	// away is until when it is not asked, because it did not answer so many times.
+	away   time.Time
+	silent int
 }
 
 const (
 	// freshFor is how long a node's load is good enough; with many nodes they are asked less often.
 	freshFor, freshEach = 200 * time.Millisecond, 5 * time.Millisecond
-	// awayFor is how long a node that could not be reached is let alone: gossip knows by then.
-	awayFor = 2 * time.Second
+	// awayFor is how long a node that did not answer is let alone, twice as long each time: gossip will know by then. If not, it may
+	// be there and hang, and each call that it is asked to run hangs with it.
+	awayFor, awayMost = 2 * time.Second, 30 * time.Second
 )
 
 // of returns what is known of a node; mu is held.
@@ -77,6 +80,9 @@ func (o *Others) there() []shard.NodeID {
 	all := o.Peers.Others()
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(o.known) > len(all) {
+		maps.DeleteFunc(o.known, func(id shard.NodeID, _ *load) bool { return !slices.Contains(all, id) })
+	}
 	all = slices.DeleteFunc(all, func(id shard.NodeID) bool { l := o.known[id]; return l != nil && now.Before(l.away) })
 	slices.Sort(all)
 	return all
@@ -94,14 +100,20 @@ func (o *Others) said(id shard.NodeID, calls, most uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	l := o.of(id)
-	l.calls, l.most = calls, most
+	l.calls, l.most, l.silent = calls, most, 0
 }
 
 // silent notes that a node did not answer.
 func (o *Others) silent(id shard.NodeID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.of(id).away = time.Now().Add(awayFor)
+	o.of(id).leave()
+}
+
+// leave lets a node alone for a while.
+func (l *load) leave() {
+	l.away = time.Now().Add(min(awayFor<<min(l.silent, 10), awayMost))
+	l.silent++
 }
 
 // look asks the others for their load, unless that was done lately. It does not wait for what they say.
@@ -120,18 +132,13 @@ func (o *Others) ask(ids []shard.NodeID) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.asking, o.asked = false, time.Now()
-	for id := range o.known {
-		if !slices.Contains(ids, id) && time.Now().After(o.known[id].away) {
-			delete(o.known, id) // it has gone
-		}
-	}
 	for _, id := range ids {
 		l, a := o.of(id), answers[id]
 		if a == nil || !a.Ready {
-			l.away = time.Now().Add(awayFor)
+			l.leave()
 			continue
 		}
-		l.calls, l.most, l.slots = a.Calls, a.MaxCalls, a.Slots
+		l.calls, l.most, l.slots, l.silent = a.Calls, a.MaxCalls, a.Slots, 0
 	}
 }
 

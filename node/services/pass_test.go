@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -373,4 +374,40 @@ func TestAskedAgain(t *testing.T) {
 	if asked != 22 {
 		t.Errorf("asked %d times for 20 calls, 2 of them in vain", asked)
 	}
+}
+
+// A node that does not answer is let alone for a while, longer each time; once gossip has it gone and back it starts anew.
+func TestSilentNodes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := &crowd{self: "a", nodes: map[shard.NodeID]*Services{"a": nil, "b": nil, "c": nil}}
+		o := &Others{Self: "a", Peers: c, Calls: NewCalls(1), Stopping: t.Context()}
+		b := func() bool { return slices.Contains(o.there(), "b") }
+		for _, d := range []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 30 * time.Second, 30 * time.Second} {
+			o.silent("b")
+			time.Sleep(d - 1)
+			if b() {
+				t.Errorf("asked again before %v", d)
+			}
+			if time.Sleep(1); !b() {
+				t.Errorf("not asked again after %v", d)
+			}
+		}
+		o.silent("b")
+		o.said("b", 1, 2)
+		o.silent("b")
+		if time.Sleep(awayFor); !b() {
+			t.Error("one that has answered counts as silent for long")
+		}
+		o.silent("c")
+		o.silent("b")
+		delete(c.nodes, "b")
+		o.there()
+		if c.nodes["b"] = nil; !b() {
+			t.Error("one that came back is let alone")
+		}
+		if slices.Contains(o.there(), "c") {
+			t.Error("one that stayed is not let alone")
+		}
+	})
 }
