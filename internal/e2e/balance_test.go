@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -27,8 +29,10 @@ func (n *target) id() string {
 }
 
 // ranOn calls echo, and tells which node ran it.
-func (n *target) ranOn(key string) (string, error) {
-	res, err := n.Functions.Invoke(n.t.Context(), connect.NewRequest(&wattlev1.InvokeRequest{
+func (n *target) ranOn(key string) (string, error) { return n.ranOnWithin(n.t.Context(), key) }
+
+func (n *target) ranOnWithin(ctx context.Context, key string) (string, error) {
+	res, err := n.Functions.Invoke(ctx, connect.NewRequest(&wattlev1.InvokeRequest{
 		Service: "echo", Function: "echo", Payload: []byte(key), BalanceKey: key,
 	}))
 	if err != nil {
@@ -253,4 +257,42 @@ func TestStopFinishes(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// A node that hangs does not take the calls that it was to run with it.
+func TestFrozenNode(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, asBinary, node.Config{Shards: 8})
+	c.nodes[0].pushFixture("echo")
+	for _, n := range c.nodes {
+		c.call(n, "hello")
+	}
+	c.balance(c.nodes[0], "--mode", "hash")
+	frozen, id := c.nodes[2], c.nodes[2].id()
+	key := ""
+	eventually(t, "a key of the node that will hang", func() bool {
+		key += "k"
+		on, err := c.nodes[0].ranOn(key)
+		return err == nil && on == id
+	})
+	if err := frozen.signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = frozen.signal(syscall.SIGCONT) })
+	// What it was sent in the moment before is lost to it.
+	eventually(t, "another node runs it", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		on, err := c.nodes[0].ranOnWithin(ctx, key)
+		return err == nil && on != id
+	})
+	for range 100 {
+		if on, err := c.nodes[0].ranOn(key); err != nil || on == id {
+			t.Errorf("on %s, %v", on, err)
+		}
+	}
+	if err := frozen.signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has its key again", func() bool { on, err := c.nodes[0].ranOn(key); return err == nil && on == id })
 }

@@ -74,7 +74,9 @@ type target struct {
 	cfg  node.Config
 	// stop ends the node in good order, kill does it without warning; only the binary can be killed.
 	stop, kill func()
-	bin        bool
+	// signal is for the binary only.
+	signal func(os.Signal) error
+	bin    bool
 }
 
 func (n *target) url(path string) string { return "http://" + n.addr + path }
@@ -211,7 +213,7 @@ func tryBinary(t testing.TB, cfg node.Config) (*target, error) {
 	var once sync.Once
 	n := newTarget(t, addr, cfg, func() { once.Do(end(syscall.SIGTERM)) })
 	n.kill = func() { once.Do(end(syscall.SIGKILL)) }
-	n.bin = true
+	n.bin, n.signal = true, cmd.Process.Signal
 	t.Cleanup(n.stop)
 	return n, nil
 }

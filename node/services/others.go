@@ -51,6 +51,9 @@ type load struct {
 	// away is until when it is not asked, because it did not answer so many times.
 	away   time.Time
 	silent int
+	// heard is when it answered last, and probe is closed when it does, or does not, where somebody waits for that.
+	heard time.Time
+	probe chan struct{}
 }
 
 const (
@@ -59,6 +62,9 @@ const (
 	// awayFor is how long a node that did not answer is let alone, twice as long each time: gossip will know by then. If not, it may
 	// be there and hang, and each call that it is asked to run hangs with it.
 	awayFor, awayMost = 2 * time.Second, 30 * time.Second
+	// heardFor is how long after its last answer a node is sent a call without being asked first whether it is there, and probeFor
+	// how long it may take to say so. A call that was sent is in its hands; who finds out before has it run elsewhere.
+	heardFor, probeFor = 250 * time.Millisecond, 500 * time.Millisecond
 )
 
 // of returns what is known of a node; mu is held.
@@ -100,7 +106,7 @@ func (o *Others) said(id shard.NodeID, calls, most uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	l := o.of(id)
-	l.calls, l.most, l.silent = calls, most, 0
+	l.calls, l.most, l.silent, l.heard = calls, most, 0, time.Now()
 }
 
 // silent notes that a node did not answer.
@@ -133,13 +139,51 @@ func (o *Others) ask(ids []shard.NodeID) {
 	defer o.mu.Unlock()
 	o.asking, o.asked = false, time.Now()
 	for _, id := range ids {
-		l, a := o.of(id), answers[id]
-		if a == nil || !a.Ready {
-			l.leave()
-			continue
-		}
-		l.calls, l.most, l.slots, l.silent = a.Calls, a.MaxCalls, a.Slots, 0
+		o.of(id).hear(answers[id])
 	}
+}
+
+// hear takes what a node said of itself, nil if it did not answer.
+func (l *load) hear(n *wattlev1.Node) {
+	if n == nil || !n.Ready {
+		l.leave()
+		return
+	}
+	l.calls, l.most, l.slots, l.silent, l.heard = n.Calls, n.MaxCalls, n.Slots, 0, time.Now()
+}
+
+// answers tells whether a node is there: it was heard of just now, or says so when it is asked.
+func (o *Others) answers(ctx context.Context, id shard.NodeID) bool {
+	o.mu.Lock()
+	l := o.of(id)
+	if time.Since(l.heard) < heardFor {
+		o.mu.Unlock()
+		return true
+	}
+	probe := l.probe
+	if probe == nil {
+		probe = make(chan struct{})
+		l.probe = probe
+		go func() {
+			ctx, cancel := context.WithTimeout(o.Stopping, probeFor)
+			defer cancel()
+			said := o.Peers.Nodes(ctx, []shard.NodeID{id})[id]
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			l.hear(said)
+			l.probe = nil
+			close(probe)
+		}()
+	}
+	o.mu.Unlock()
+	select {
+	case <-probe:
+	case <-ctx.Done():
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return l.silent == 0
 }
 
 // chosen answers which node a service's balance wants to run a call; "" is this one.

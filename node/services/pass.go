@@ -27,6 +27,12 @@ func (s *Services) pass(ctx context.Context, c *call, to shard.NodeID, more bool
 		return nil, false, nil
 	}
 	defer s.Calls.away.Add(-1)
+	if !s.Others.answers(ctx, to) {
+		if ctx.Err() != nil {
+			return nil, true, host.Interrupted(ctx)
+		}
+		return nil, false, nil
+	}
 	req := &peerv1.InvokeRequest{
 		Service: c.version.Service, Version: c.version.Number, Function: c.function.Name, Payload: c.payload,
 		Traceparent: trace.From(ctx).String(), Chain: grants.Chain(ctx), Load: more,

@@ -36,6 +36,8 @@ type crowd struct {
 	nodes map[shard.NodeID]*Services
 	// between, if set, answers in the place of a node, or lets the request through.
 	between func(to shard.NodeID, req *peerv1.InvokeRequest, pass func() peers.Outcome) peers.Outcome
+	// frozen takes what it is sent and never answers.
+	frozen shard.NodeID
 }
 
 func (c *crowd) Others() (all []shard.NodeID) {
@@ -47,9 +49,13 @@ func (c *crowd) Others() (all []shard.NodeID) {
 	return all
 }
 
-func (c *crowd) Nodes(_ context.Context, ids []shard.NodeID) map[shard.NodeID]*wattlev1.Node {
+func (c *crowd) Nodes(ctx context.Context, ids []shard.NodeID) map[shard.NodeID]*wattlev1.Node {
 	all := map[shard.NodeID]*wattlev1.Node{}
 	for _, id := range ids {
+		if id == c.frozen {
+			<-ctx.Done()
+			continue
+		}
 		n := c.nodes[id].Calls.Counts()
 		all[id] = &wattlev1.Node{Ready: true, Slots: 1, Calls: uint32(n.Under), MaxCalls: uint32(n.Most)}
 	}
@@ -346,7 +352,7 @@ func TestContextTravels(t *testing.T) {
 // A node that has the module but has not heard of the version yet is asked again, instead of waiting for the load.
 func TestAskedAgain(t *testing.T) {
 	t.Parallel()
-	nodes, crowds := newCrowd(t, 10, []shard.NodeID{"a", "b"}, "echo")
+	nodes, crowds := newCrowd(t, 100, []shard.NodeID{"a", "b"}, "echo")
 	a, b := nodes["a"], nodes["b"]
 	a.Blobs = gated{a.Blobs.(local), make(chan struct{})}
 	b.ready(t, "echo")
@@ -410,4 +416,38 @@ func TestSilentNodes(t *testing.T) {
 			t.Error("one that stayed is not let alone")
 		}
 	})
+}
+
+// A node that has frozen, or is behind a network that drops what it is sent, is not given calls: nobody would know what became of them.
+func TestFrozenNodeGetsNothing(t *testing.T) {
+	t.Parallel()
+	nodes, crowds := newCrowd(t, 10, []shard.NodeID{"a", "b"}, "echo")
+	a := nodes["a"]
+	for _, n := range nodes {
+		n.ready(t, "echo")
+	}
+	a.balance(t, "echo", &wattlev1.Balance{Mode: hash, Weights: map[string]uint32{"a": 0}})
+	crowds["a"].frozen = "b"
+	crowds["a"].between = func(shard.NodeID, *peerv1.InvokeRequest, func() peers.Outcome) peers.Outcome {
+		t.Error("it was sent a call")
+		return unreachable()
+	}
+	in := rpc.Invocation{Service: "echo", Function: "echo", Key: "k"}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if res, err := a.Invoke(t.Context(), in); err != nil || res.Node != "a" {
+				t.Errorf("%v, %v", res, err)
+			}
+		})
+	}
+	wg.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	a.Others.mu.Lock()
+	clear(a.Others.known)
+	a.Others.mu.Unlock()
+	if _, err := a.Invoke(ctx, in); fault.Reason(err) != "canceled" {
+		t.Errorf("a caller that left: %v", err)
+	}
 }
