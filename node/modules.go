@@ -108,17 +108,25 @@ func (n *Node) fetchModules(ctx context.Context, nodes []shard.NodeID, some func
 	return fetched, all
 }
 
-// readyModules makes modules ready for calls, so that the first does not wait: those that calls find, and that are new.
+// mostReady is how many modules are made ready at a time: the host keeps twice as many.
+const mostReady = 64
+
+// readyModules makes modules ready for calls, so that the first does not wait: those that calls find, and that are new. Of many, as on
+// a node that has just joined, it is those of the services changed last.
 func (n *Node) readyModules(ctx context.Context, isNew func(*wattlev1.Service, *wattlev1.Version) bool) {
-	for _, s := range n.view.Services() {
-		wanted := found(s)
+	var wanted []*wattlev1.Version
+	services := slices.SortedFunc(slices.Values(n.view.Services()), func(a, b *wattlev1.Service) int { return cmp.Compare(b.Revision, a.Revision) })
+	for _, s := range services {
+		found := found(s)
 		for _, v := range s.Versions {
-			if !wanted[v.Number] || !isNew(s, v) {
-				continue
+			if found[v.Number] && isNew(s, v) {
+				wanted = append(wanted, v)
 			}
-			if err := n.services.Load(ctx, v.Digest); err != nil && ctx.Err() == nil {
-				slog.Warn("a module cannot be made ready", "service", s.Name, "version", v.Number, "error", err)
-			}
+		}
+	}
+	for _, v := range wanted[:min(mostReady, len(wanted))] {
+		if err := n.services.Load(ctx, v.Digest); err != nil && ctx.Err() == nil {
+			slog.Warn("a module cannot be made ready", "service", v.Service, "version", v.Number, "error", err)
 		}
 	}
 }

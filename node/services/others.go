@@ -105,8 +105,12 @@ func (o *Others) sent(id shard.NodeID) {
 func (o *Others) said(id shard.NodeID, calls, most uint32) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	l := o.of(id)
-	l.calls, l.most, l.silent, l.heard = calls, most, 0, time.Now()
+	o.of(id).say(calls, most)
+}
+
+func (l *load) say(calls, most uint32) {
+	l.calls, l.most, l.heard = calls, most, time.Now()
+	l.away, l.silent = time.Time{}, 0
 }
 
 // silent notes that a node did not answer.
@@ -116,8 +120,11 @@ func (o *Others) silent(id shard.NodeID) {
 	o.of(id).leave()
 }
 
-// leave lets a node alone for a while.
+// leave lets a node alone for a while. All calls that end with it are one time that it did not answer.
 func (l *load) leave() {
+	if time.Now().Before(l.away) {
+		return
+	}
 	l.away = time.Now().Add(min(awayFor<<min(l.silent, 10), awayMost))
 	l.silent++
 }
@@ -149,7 +156,8 @@ func (l *load) hear(n *wattlev1.Node) {
 		l.leave()
 		return
 	}
-	l.calls, l.most, l.slots, l.silent, l.heard = n.Calls, n.MaxCalls, n.Slots, 0, time.Now()
+	l.slots = n.Slots
+	l.say(n.Calls, n.MaxCalls)
 }
 
 // answers tells whether a node is there: it was heard of just now, or says so when it is asked.
