@@ -14,6 +14,13 @@ import (
 	"github.com/wattlehq/wattle/internal/fault"
 )
 
+type backgroundKey struct{}
+
+// InBackground is for a Load that nobody waits for: compiling leaves half of the processors to what else there is.
+func InBackground(ctx context.Context) context.Context {
+	return context.WithValue(ctx, backgroundKey{}, true)
+}
+
 // Load answers the module whose bytes have digest d, compiled. open is called only where the module is not at hand,
 // once for all that wait for it. The caller has to Release the module.
 func (h *Host) Load(ctx context.Context, d digest.Digest, open func() ([]byte, error)) (*Module, error) {

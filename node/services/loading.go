@@ -51,7 +51,11 @@ func (s *Services) load(digest string) *loading {
 	}
 	s.loadings.under[digest] = l
 	go func() {
-		m, err := jobs.LoadModule(s.Others.Stopping, s.Host, s.Blobs, digest)
+		ctx := s.Others.Stopping
+		if len(s.Others.there()) > 0 { // who may run the calls meanwhile
+			ctx = host.InBackground(ctx)
+		}
+		m, err := jobs.LoadModule(ctx, s.Host, s.Blobs, digest)
 		if err == nil {
 			m.Release()
 		}
