@@ -2,7 +2,7 @@
 //
 //	go -C bench run . NAME [--output json] [--rounds N]
 //
-// NAME is sandbox, invoke, hostile, mainjob, durable, placement, replication or all; all also writes RESULTS.md. It is a module of its own, so that what stands beside Wattle
+// NAME is sandbox, invoke, hostile, mainjob, durable, placement, replication, cluster or all; all also writes RESULTS.md. It is a module of its own, so that what stands beside Wattle
 // never becomes a dependency of those who use it.
 package main
 
@@ -43,7 +43,7 @@ type Bench struct {
 	Run   func(ctx context.Context, rounds int) ([]Row, error)
 }
 
-var benches = []Bench{sandboxBench, invokeBench, hostileBench, mainjobBench, durableBench, placementBench, replicationBench}
+var benches = []Bench{sandboxBench, invokeBench, hostileBench, mainjobBench, durableBench, placementBench, replicationBench, clusterBench}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -110,7 +110,7 @@ func (b *budget) enter(ctx context.Context, until time.Time, n uint64, nested bo
 	case <-timer.C:
 		err = b.exhausted(n)
 	case <-ctx.Done():
-		err = interrupted(ctx)
+		err = Interrupted(ctx)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

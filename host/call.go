@@ -216,7 +216,7 @@ func (c *running) sleep(ns int64) {
 	case <-t.C:
 		c.checkTime(time.Now())
 	case <-c.ctx.Done():
-		c.stop(interrupted(c.ctx))
+		c.stop(Interrupted(c.ctx))
 	}
 }
 

@@ -74,7 +74,7 @@ func (c *running) checkTime(now time.Time) {
 		c.stop(c.late())
 	}
 	if c.ctx.Err() != nil {
-		c.stop(interrupted(c.ctx))
+		c.stop(Interrupted(c.ctx))
 	}
 }
 
@@ -101,7 +101,7 @@ func (c *running) share(now time.Time) {
 	if err := c.turns.take(c.ctx, now, c.deadline); errors.Is(err, errTimeLimit) {
 		c.stop(c.late())
 	} else if err != nil {
-		c.stop(interrupted(c.ctx))
+		c.stop(Interrupted(c.ctx))
 	}
 	c.turn, c.turnSince = true, time.Now()
 	lowerPriority()

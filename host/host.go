@@ -106,7 +106,7 @@ func New(ctx context.Context, c Config) (*Host, error) {
 			return nil, err
 		}
 	}
-	e, err := newWazero(ctx, c.CacheDir, runtime.GOMAXPROCS(0))
+	e, err := newWazero(ctx, c.CacheDir, c.Processors)
 	if err != nil {
 		return nil, err
 	}

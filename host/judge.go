@@ -98,8 +98,8 @@ func badGuest(format string, args ...any) *fault.Error {
 	return fault.New(fault.Trap, "trap", format, args...).Hint("the guest breaks the ABI: see docs/abi.md")
 }
 
-// interrupted is for calls that their caller stopped.
-func interrupted(ctx context.Context) error {
+// Interrupted is the error of calls that their caller stopped: ctx is done.
+func Interrupted(ctx context.Context) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return deadlineFault(ctx)
 	}

@@ -14,6 +14,13 @@ import (
 	"github.com/wattlehq/wattle/internal/fault"
 )
 
+type backgroundKey struct{}
+
+// InBackground is for a Load that nobody waits for: compiling leaves half of the processors to what else there is.
+func InBackground(ctx context.Context) context.Context {
+	return context.WithValue(ctx, backgroundKey{}, true)
+}
+
 // Load answers the module whose bytes have digest d, compiled. open is called only where the module is not at hand,
 // once for all that wait for it. The caller has to Release the module.
 func (h *Host) Load(ctx context.Context, d digest.Digest, open func() ([]byte, error)) (*Module, error) {
@@ -40,7 +47,7 @@ func (h *Host) Load(ctx context.Context, d digest.Digest, open func() ([]byte, e
 		case <-e.ready:
 		case <-ctx.Done():
 			h.modules.release(e)
-			return nil, interrupted(ctx)
+			return nil, Interrupted(ctx)
 		}
 		if e.err == nil {
 			m := &Module{host: h, entry: e}
@@ -55,6 +62,9 @@ func (h *Host) Load(ctx context.Context, d digest.Digest, open func() ([]byte, e
 		return nil, err
 	}
 }
+
+// Has tells whether a Load of the module would not have to wait.
+func (h *Host) Has(d digest.Digest) bool { return h.modules.ready(d) }
 
 // Inspect checks a module and tells what it offers. It compiles the module, which is then at hand for Load.
 func (h *Host) Inspect(ctx context.Context, wasm []byte) (Info, error) {

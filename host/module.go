@@ -81,7 +81,7 @@ func (m *Module) call(ctx context.Context, c *Call) (Stats, error) {
 		return Stats{}, memoryFault(limits.Memory, "the module starts with %d bytes of memory, more than the limit of %d", least, limits.Memory)
 	}
 	if ctx.Err() != nil {
-		return Stats{}, interrupted(ctx)
+		return Stats{}, Interrupted(ctx)
 	}
 	if limits.Concurrency > 0 {
 		leave, err := m.host.gates.enter(gateOf(c), limits.Concurrency)
@@ -218,6 +218,23 @@ func (m *modules) acquire(d digest.Digest) (e *entry, first bool) {
 	}
 	e.refs++
 	return e, first
+}
+
+// ready tells whether d is at hand. Whoever asks is about to use it, which counts as a use.
+func (m *modules) ready(d digest.Digest) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[d]
+	if e == nil {
+		return false
+	}
+	m.order.MoveToFront(e.place)
+	select {
+	case <-e.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 // hold adds a reference for as long as there is one.

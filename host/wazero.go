@@ -67,7 +67,11 @@ func (e *wazeroEngine) compile(ctx context.Context, in instrument.Module) (p pro
 			p, err = nil, fmt.Errorf("the compiler failed: %v", r)
 		}
 	}()
-	m, err := e.rt.CompileModule(experimental.WithCompilationWorkers(ctx, e.workers), in.Wasm)
+	workers := e.workers
+	if ctx.Value(backgroundKey{}) != nil {
+		workers = max(1, workers/2)
+	}
+	m, err := e.rt.CompileModule(experimental.WithCompilationWorkers(ctx, workers), in.Wasm)
 	if err != nil {
 		return nil, err
 	}

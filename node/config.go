@@ -46,6 +46,8 @@ type Config struct {
 	// Processors is how many guests compute at once; the number of CPUs by default. A process that has one more
 	// (GOMAXPROCS) answers promptly while they do.
 	Processors int
+	// MaxCalls is how many calls may be under way, those that wait included; 256 for each of Processors by default.
+	MaxCalls int
 	// GuestMemory bounds the memory of all guests together, in bytes; half of the machine's by default.
 	GuestMemory uint64
 	// Shards is how many shards a new data directory gets; shard.DefaultShards by default.
@@ -71,6 +73,9 @@ type Config struct {
 
 const defaultAddr = "127.0.0.1:7070"
 
+// callsEach is how many calls a processor is thought to serve before they time out, most of which wait.
+const callsEach = 256
+
 func (c *Config) defaults() {
 	set := func(d *time.Duration, v time.Duration) {
 		if *d == 0 {
@@ -88,6 +93,9 @@ func (c *Config) defaults() {
 	}
 	if c.Slots == 0 {
 		c.Slots = c.Processors
+	}
+	if c.MaxCalls == 0 {
+		c.MaxCalls = callsEach * c.Processors
 	}
 	if c.GuestMemory == 0 {
 		c.GuestMemory = max(machineMemory()/2, leastGuestMemory)
@@ -110,7 +118,7 @@ func (c *Config) check() error {
 			Hint("listen on an address of the network with --addr, and --insecure while there is no trust to configure")
 	}
 	for name, v := range map[string]int64{
-		"--slots": int64(c.Slots), "--shuffle-memory": c.ShuffleBytes,
+		"--slots": int64(c.Slots), "--max-calls": int64(c.MaxCalls), "--shuffle-memory": c.ShuffleBytes,
 		"--collect-interval": int64(c.CollectInterval), "--pin-ttl": int64(c.PinTTL), "--retention": int64(c.Retention), "--grace": int64(c.Grace),
 	} {
 		if v < 0 {

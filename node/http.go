@@ -44,6 +44,7 @@ func (n *Node) serve(ctx context.Context) error {
 	if err := n.server.Shutdown(grace); err != nil {
 		n.server.Close()
 	}
+	n.calls.Idle(grace) // those that run for other nodes as well
 	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

@@ -26,6 +26,8 @@ func (n *Node) self() *wattlev1.Node {
 		StartedAt: timestamppb.New(n.startedAt), Ready: n.isReady.Load(), Slots: uint32(n.cfg.Slots), Running: uint32(running),
 		Shards: n.engine.Table().Shards, Blobs: uint64(blobs), BlobBytes: uint64(bytes), Status: string(cluster.Alive), Zone: n.cfg.Zone,
 	}
+	calls := n.calls.Counts()
+	self.Calls, self.MaxCalls = uint32(calls.Under), uint32(calls.Most)
 	for _, s := range n.engine.Status() {
 		if self.Replicas++; s.Leading {
 			self.Leading++

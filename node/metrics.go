@@ -53,6 +53,12 @@ func newMetrics(n *Node) *metrics {
 	gauge("wattle_guest_memory_bytes", "What guests are charged with of the node's memory.", func() float64 { return float64(n.host.Counters().Memory) })
 	gauge("wattle_guest_memory_limit_bytes", "What guests may be charged with.", func() float64 { return float64(n.cfg.GuestMemory) })
 	gauge("wattle_calls_running", "Calls that run in the host now, tasks included.", func() float64 { return float64(n.host.Counters().Running) })
+	gauge("wattle_calls_under_way", "Calls that came to this node or were passed on to it and run or wait here.", func() float64 { return float64(n.calls.Counts().Under) })
+	gauge("wattle_calls_limit", "Calls that may be under way.", func() float64 { return float64(n.calls.Counts().Most) })
+	gauge("wattle_calls_away", "Calls that other nodes run for this one now.", func() float64 { return float64(n.calls.Counts().Away) })
+	counter("wattle_calls_forwarded_total", "Calls that other nodes ran for this one.", func() float64 { return float64(n.calls.Counts().Forwarded) })
+	counter("wattle_calls_received_total", "Calls that this node ran for others.", func() float64 { return float64(n.calls.Counts().Received) })
+	counter("wattle_calls_refused_total", "Calls refused because too many were under way.", func() float64 { return float64(n.calls.Counts().Refused) })
 	counter("wattle_fuel_total", "Fuel that guests used.", func() float64 { return float64(n.host.Counters().Fuel) })
 	for _, reason := range host.LimitReasons() {
 		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

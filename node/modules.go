@@ -4,60 +4,85 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/wattlehq/wattle/cluster"
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/node/controller"
+	"github.com/wattlehq/wattle/registry"
 	"github.com/wattlehq/wattle/shard"
 )
 
-// How often a node looks whether it lacks a module, and how long it waits after one could not be had.
+// How often a node looks whether it lacks a module, if it hears of nothing new, and how long it waits after one could not be had.
 const modulesInterval, modulesRetry = time.Second, 10 * time.Second
 
-// keepModules brings the modules of all versions here that belong here: those that an alias points at, so that calls find them,
-// and a share of the others, so that they are on as many nodes as shards are. What was pushed before a node joined, or lay on one
-// that lost its disk, is there again so.
+// keepModules brings the modules here that calls find without naming a version, or by an alias, and makes them ready for calls once
+// they are new here. All others are where they are kept, and come when somebody calls them.
 func (n *Node) keepModules(ctx context.Context) error {
 	tick := time.NewTicker(modulesInterval)
 	defer tick.Stop()
-	var done uint64 // the revision up to which nothing is lacking
-	var among []shard.NodeID
+	seen, lacking := n.revisions(), true // whether there is something of what was seen that is not here
 	var retry time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		case <-n.published:
 		}
-		nodes := append(n.others(), shard.NodeID(n.ID()))
-		slices.Sort(nodes)
-		revision := n.view.Revision()
-		if len(nodes) < 2 || revision == done && slices.Equal(nodes, among) || time.Now().Before(retry) {
+		before, now := seen, n.revisions()
+		isNew := func(s *wattlev1.Service) bool { return s.Revision > before[s.Name] }
+		all := lacking && !time.Now().Before(retry)
+		if seen = now; len(n.others()) == 0 || !all && maps.Equal(before, now) {
 			continue
 		}
-		if n.fetchModules(ctx, nodes) {
-			done, among = revision, nodes
-		} else {
-			retry = time.Now().Add(modulesRetry)
+		fetched, complete := n.fetchModules(ctx, func(s *wattlev1.Service) bool { return all || isNew(s) })
+		if !complete {
+			lacking, retry = true, time.Now().Add(modulesRetry)
+		} else if all {
+			lacking = false
 		}
+		n.readyModules(ctx, func(s *wattlev1.Service, v *wattlev1.Version) bool { return isNew(s) || fetched[v.Digest] })
 	}
 }
 
-// fetchModules fetches what is lacking, and tells whether nothing is lacking then.
-func (n *Node) fetchModules(ctx context.Context, nodes []shard.NodeID) bool {
-	all := true
+// revisions are those of all services: news may come in any order.
+func (n *Node) revisions() map[string]uint64 {
+	all := map[string]uint64{}
 	for _, s := range n.view.Services() {
-		pointed := map[uint64]bool{}
-		for _, number := range s.Aliases {
-			pointed[number] = true
+		all[s.Name] = s.Revision
+	}
+	return all
+}
+
+// found are the versions of a service that calls find by an alias, or without naming one.
+func found(s *wattlev1.Service) map[uint64]bool {
+	all := map[uint64]bool{}
+	for _, number := range s.Aliases {
+		all[number] = true
+	}
+	if n := len(s.Versions); n > 0 && s.Aliases[registry.DefaultAlias] == 0 {
+		all[s.Versions[n-1].Number] = true
+	}
+	return all
+}
+
+// fetchModules fetches what is lacking of some services. It answers the digests of what came, and whether nothing is lacking now.
+func (n *Node) fetchModules(ctx context.Context, some func(*wattlev1.Service) bool) (fetched map[string]bool, all bool) {
+	fetched, all = map[string]bool{}, true
+	for _, s := range n.view.Services() {
+		if !some(s) {
+			continue
 		}
+		wanted := found(s)
 		for _, v := range s.Versions {
 			d, err := digest.Parse(v.Digest)
-			if err != nil || !pointed[v.Number] && !slices.Contains(keepers(d, nodes), shard.NodeID(n.ID())) {
+			if err != nil || !wanted[v.Number] {
 				continue
 			}
 			if _, here := n.blobs.Stat(d); here {
@@ -66,16 +91,40 @@ func (n *Node) fetchModules(ctx context.Context, nodes []shard.NodeID) bool {
 			b, err := n.remote.Open(ctx, d)
 			if err != nil {
 				if all = false; ctx.Err() != nil {
-					return false
+					return fetched, false
 				}
 				slog.Warn("a module is not here yet", "service", s.Name, "version", v.Number, "error", err)
 				continue
 			}
 			b.Close()
+			fetched[v.Digest] = true
 			slog.Info("a module was copied here", "service", s.Name, "version", v.Number)
 		}
 	}
-	return all
+	return fetched, all
+}
+
+// mostReady is how many modules are made ready at a time: the host keeps twice as many.
+const mostReady = 64
+
+// readyModules makes modules ready for calls, so that the first does not wait: those that calls find, and that are new. Of many, as on
+// a node that has just joined, it is those of the services changed last.
+func (n *Node) readyModules(ctx context.Context, isNew func(*wattlev1.Service, *wattlev1.Version) bool) {
+	var wanted []*wattlev1.Version
+	services := slices.SortedFunc(slices.Values(n.view.Services()), func(a, b *wattlev1.Service) int { return cmp.Compare(b.Revision, a.Revision) })
+	for _, s := range services {
+		found := found(s)
+		for _, v := range s.Versions {
+			if found[v.Number] && isNew(s, v) {
+				wanted = append(wanted, v)
+			}
+		}
+	}
+	for _, v := range wanted[:min(mostReady, len(wanted))] {
+		if err := n.services.Load(ctx, v.Digest); err != nil && ctx.Err() == nil {
+			slog.Warn("a module cannot be made ready", "service", v.Service, "version", v.Number, "error", err)
+		}
+	}
 }
 
 // keepersOf are the nodes that keep a blob, of those that are there and not only work.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/shard"
 )
@@ -42,5 +43,22 @@ func TestKeepers(t *testing.T) {
 	}
 	if k := keepers(digest.Of(nil), nodes[:2]); len(k) != 2 {
 		t.Errorf("of two: %v", k)
+	}
+}
+
+// Calls find what aliases point at, and the newest where no alias is the default.
+func TestFound(t *testing.T) {
+	t.Parallel()
+	versions := []*wattlev1.Version{{Number: 1}, {Number: 2}, {Number: 5}}
+	for want, s := range map[string]*wattlev1.Service{
+		"map[]":              {},
+		"map[5:true]":        {Versions: versions},
+		"map[1:true 5:true]": {Versions: versions, Aliases: map[string]uint64{"old": 1}},
+		"map[2:true]":        {Versions: versions, Aliases: map[string]uint64{"default": 2}},
+		"map[1:true 2:true]": {Versions: versions, Aliases: map[string]uint64{"default": 2, "old": 1, "older": 1}},
+	} {
+		if got := fmt.Sprint(found(s)); got != want {
+			t.Errorf("%v: %s, want %s", s, got, want)
+		}
 	}
 }

@@ -65,6 +65,8 @@ type Node struct {
 	router    *peers.Router
 	sched     *jobs.Scheduler
 	jobs      *jobs.Service
+	calls     *services.Calls
+	services  *services.Services
 	pool      *worker.Pool[*jobs.Attempt, jobs.Outcome]
 	metrics   *metrics
 	server    *http.Server
@@ -74,6 +76,7 @@ type Node struct {
 	ready     chan struct{}
 	changed   chan struct{} // this node leads where something became new
 	look      chan struct{} // there is something new elsewhere
+	published chan struct{} // the registry that this node knows became another
 	caughtUp  chan struct{}
 	led       chan struct{}
 
@@ -100,7 +103,8 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	cfg.defaults()
 	n := &Node{
 		cfg: cfg, startedAt: time.Now(), ready: make(chan struct{}), caughtUp: make(chan struct{}), led: make(chan struct{}),
-		changed: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), look: make(chan struct{}, 1), published: make(chan struct{}, 1),
+		calls: services.NewCalls(cfg.MaxCalls),
 	}
 	defer func() {
 		if err != nil {
@@ -155,9 +159,12 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	granted := &grants.Grants{Cache: grants.NewCache(sharedMemory, time.Now), Secrets: n.secrets.Value, Folder: inputs.Folder}
 	svc := &services.Services{
 		Grants: granted,
-		Shards: n.router, View: n.view, Host: n.host, Blobs: n.remote, MaxModule: maxModule, Observe: n.metrics.observe,
+		Shards: n.router, View: n.view, Host: n.host, Blobs: n.remote, MaxModule: maxModule, Observe: n.metrics.observe, Ready: n.isReady.Load,
+		Calls: n.calls, Others: &services.Others{
+			Self: shard.NodeID(n.ID()), Slots: cfg.Slots, Peers: &peers.Calls{Peers: n.clients, Alive: n.others}, Calls: n.calls, Known: n.knows, Stopping: n.stopping,
+		},
 	}
-	granted.Invoke = svc.InvokeFor
+	n.services, granted.Invoke, n.peerServer.Invoke = svc, svc.InvokeFor, svc.Take
 	n.jobs = jobs.NewService(n.router, n.sched, &dag.Planner{
 		Resolver: svc, Files: inputs, Blobs: n.remote, Node: n.ID(),
 		Partitions: func() uint32 { return uint32(2 * cfg.Slots * (1 + len(n.others()))) },

@@ -220,6 +220,12 @@ func (n *Node) others() (all []shard.NodeID) {
 	return all
 }
 
+// knows tells whether gossip knows of a node.
+func (n *Node) knows(id shard.NodeID) bool {
+	_, ok := n.cluster.Member(string(id))
+	return ok
+}
+
 func (n *Node) peerAddr(id shard.NodeID) (string, bool) {
 	m, ok := n.cluster.Member(string(id))
 	return m.Peer, ok && m.Peer != ""

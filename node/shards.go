@@ -160,6 +160,7 @@ func (n *Node) views() []view {
 
 func (n *Node) loadRegistry(r machine.Reader) error {
 	n.view.Load(registry.List(r))
+	poke(n.published)
 	return nil
 }
 
@@ -181,6 +182,7 @@ func (s *sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {
 		switch c := e.(type) {
 		case registry.Changed:
 			s.n.view.Apply(c)
+			poke(s.n.published)
 			isNew = true
 		case secret.Changed:
 			s.n.secrets.View.Apply(c)

@@ -160,6 +160,8 @@ func (c *change) apply(cmd *storev1.RegistryCommand) *fault.Error {
 		return c.setAlias(x.SetAlias.GetService(), x.SetAlias.GetAlias(), x.SetAlias.GetNumber())
 	case *storev1.RegistryCommand_DeleteAlias:
 		return c.deleteAlias(x.DeleteAlias.GetService(), x.DeleteAlias.GetAlias())
+	case *storev1.RegistryCommand_SetBalance:
+		return c.setBalance(x.SetBalance.GetService(), x.SetBalance.GetBalance())
 	}
 	return invalid("bad_command", "a command of the registry that this release does not know")
 }

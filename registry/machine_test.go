@@ -113,6 +113,19 @@ func (w *world) run(t *testing.T, d *datadriven.TestData) string {
 		return w.do(&storev1.RegistryCommand{Change: &storev1.RegistryCommand_DeleteVersion{
 			DeleteVersion: &storev1.DeleteVersion{Service: word(0), Number: number(word(1))},
 		}})
+	case "balance":
+		b := &wattlev1.Balance{Mode: wattlev1.BalanceMode(wattlev1.BalanceMode_value["BALANCE_MODE_"+strings.ToUpper(args["mode"])])}
+		if n := args["number"]; n != "" {
+			b.Mode = wattlev1.BalanceMode(number(n))
+		}
+		for _, x := range list(args["weights"]) {
+			node, w, _ := strings.Cut(x, ":")
+			if b.Weights == nil {
+				b.Weights = map[string]uint32{}
+			}
+			b.Weights[node] = uint32(number(w))
+		}
+		return w.do(&storev1.RegistryCommand{Change: &storev1.RegistryCommand_SetBalance{SetBalance: &storev1.SetBalance{Service: word(0), Balance: b}}})
 	case "empty":
 		return w.do(&storev1.RegistryCommand{})
 	case "garbage":
@@ -234,6 +247,9 @@ func (w *world) show(s *wattlev1.Service) string {
 	}
 	for _, a := range slices.Sorted(maps.Keys(s.Aliases)) {
 		fmt.Fprintf(&b, " %s=%d", a, s.Aliases[a])
+	}
+	if l := s.Balance; l != nil {
+		fmt.Fprintf(&b, " %v%v", l.Mode, l.Weights)
 	}
 	return b.String() + "\n"
 }

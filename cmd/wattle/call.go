@@ -13,7 +13,7 @@ import (
 )
 
 func (a *app) call() *cobra.Command {
-	var data, file string
+	var data, file, key string
 	var timeout time.Duration
 	c := &cobra.Command{
 		Use: "call SERVICE[@VERSION|@ALIAS]/FUNCTION [-]", Short: "Call a function; the reply goes to standard output", Args: cobra.RangeArgs(1, 2),
@@ -29,7 +29,7 @@ func (a *app) call() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			req := &wattlev1.InvokeRequest{Service: service, Version: version, Function: function, Payload: payload}
+			req := &wattlev1.InvokeRequest{Service: service, Version: version, Function: function, Payload: payload, BalanceKey: key}
 			if timeout > 0 {
 				req.Timeout = durationpb.New(timeout)
 			}
@@ -54,6 +54,7 @@ func (a *app) call() *cobra.Command {
 	}
 	c.Flags().StringVar(&data, "data", "", "the input")
 	c.Flags().StringVar(&file, "file", "", "a file with the input")
+	c.Flags().StringVar(&key, "key", "", "calls with the same key go to the same node, where the service's balance is hash")
 	c.Flags().DurationVar(&timeout, "timeout", 0, "shortens the function's own time limit")
 	return c
 }

@@ -25,13 +25,13 @@ func (a *app) node() *cobra.Command {
 					return err
 				}
 				return a.print(res.Msg, func(w io.Writer) {
-					table(w, "NODE\tADDR\tSTATUS\tVERSION\tTASKS\tREPLICAS\tLEADS\tBLOBS\tUP", func(row func(...any)) {
+					table(w, "NODE\tADDR\tSTATUS\tVERSION\tCALLS\tTASKS\tREPLICAS\tLEADS\tBLOBS\tUP", func(row func(...any)) {
 						for _, n := range res.Msg.Nodes {
 							if n.StartedAt == nil { // it does not answer for itself
-								row(n.Id, n.Addr, n.Status, n.Version, "-", "-", "-", "-", "-")
+								row(n.Id, n.Addr, n.Status, n.Version, "-", "-", "-", "-", "-", "-")
 								continue
 							}
-							row(n.Id, n.Addr, statusOf(n), n.Version, fmt.Sprintf("%d/%d", n.Running, n.Slots), fmt.Sprintf("%d/%d", n.Replicas, n.Shards),
+							row(n.Id, n.Addr, statusOf(n), n.Version, fmt.Sprintf("%d/%d", n.Calls, n.MaxCalls), fmt.Sprintf("%d/%d", n.Running, n.Slots), fmt.Sprintf("%d/%d", n.Replicas, n.Shards),
 								n.Leading, fmt.Sprintf("%d (%s)", n.Blobs, sizeOf(n.BlobBytes)), since(n.StartedAt.AsTime()))
 						}
 					})

@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) service() *cobra.Command {
-	c := &cobra.Command{Use: "service", Short: "List, show, remove and alias services"}
+	c := &cobra.Command{Use: "service", Short: "List, show, remove, alias and balance services"}
 	c.AddCommand(
 		&cobra.Command{
 			Use: "ls", Short: "List the services", Args: cobra.NoArgs,
@@ -65,6 +65,7 @@ func (a *app) service() *cobra.Command {
 			},
 		},
 		a.alias(),
+		a.balance(),
 	)
 	return c
 }
@@ -190,6 +191,7 @@ func printService(w io.Writer, s *wattlev1.Service) {
 	if len(s.Aliases) > 0 {
 		fmt.Fprintf(w, "aliases %s\n", aliases(s))
 	}
+	fmt.Fprintf(w, "balance %s\n", balanceOf(s.Balance))
 	for _, v := range s.Versions {
 		fmt.Fprintf(w, "\nversion %d, %s, %s, pushed %s\n  %s\n", v.Number, v.Abi, sizeOf(v.Size), since(v.CreatedAt.AsTime()), v.Digest)
 		fmt.Fprintf(w, "  %s\n", instances(v))

@@ -79,6 +79,7 @@ func (a *app) up() *cobra.Command {
 	f.StringArrayVar(&cfg.Origins, "allow-origin", nil, "a web page's origin that may call the node; may be repeated")
 	f.StringArrayVar(&cfg.Hosts, "allow-host", nil, "a further host name under which clients call the node; may be repeated")
 	f.IntVar(&cfg.Slots, "slots", 0, "tasks that run at once (default the number of CPUs)")
+	f.IntVar(&cfg.MaxCalls, "max-calls", 0, "calls that may be under way, those that wait included (default 256 for each CPU)")
 	sizeVar(f, &cfg.GuestMemory, "guest-memory", "memory for all guests together (default half of the machine's)")
 	f.Uint32Var(&cfg.Shards, "shards", 0, "shards of a new data directory (default 64)")
 	sizeVar(f, &cfg.ShuffleBytes, "shuffle-memory", "records a task keeps in memory before it spills (default 64MiB)")

@@ -74,7 +74,9 @@ type target struct {
 	cfg  node.Config
 	// stop ends the node in good order, kill does it without warning; only the binary can be killed.
 	stop, kill func()
-	bin        bool
+	// signal is for the binary only.
+	signal func(os.Signal) error
+	bin    bool
 }
 
 func (n *target) url(path string) string { return "http://" + n.addr + path }
@@ -211,7 +213,7 @@ func tryBinary(t testing.TB, cfg node.Config) (*target, error) {
 	var once sync.Once
 	n := newTarget(t, addr, cfg, func() { once.Do(end(syscall.SIGTERM)) })
 	n.kill = func() { once.Do(end(syscall.SIGKILL)) }
-	n.bin = true
+	n.bin, n.signal = true, cmd.Process.Signal
 	t.Cleanup(n.stop)
 	return n, nil
 }
@@ -247,6 +249,7 @@ func upArgs(cfg node.Config) []string {
 	add("gossip-addr", cfg.GossipAddr, cfg.GossipAddr != "")
 	add("peer-addr", cfg.PeerAddr, cfg.PeerAddr != "")
 	add("slots", cfg.Slots, cfg.Slots > 0)
+	add("max-calls", cfg.MaxCalls, cfg.MaxCalls > 0)
 	add("shards", cfg.Shards, cfg.Shards > 0)
 	add("shuffle-memory", cfg.ShuffleBytes, cfg.ShuffleBytes > 0)
 	add("trim-entries", cfg.TrimEntries, cfg.TrimEntries > 0)

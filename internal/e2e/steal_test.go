@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"connectrpc.com/connect"
-
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/node"
 )
@@ -32,16 +30,6 @@ func (n *target) where(t testing.TB, id, stage string) map[string]int {
 		count[task.Node]++
 	}
 	return count
-}
-
-// id returns the node's name.
-func (n *target) id() string {
-	n.t.Helper()
-	res, err := n.Nodes.ListNodes(n.t.Context(), connect.NewRequest(&wattlev1.ListNodesRequest{}))
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	return res.Msg.Nodes[0].Id
 }
 
 // A job whose shard one node leads runs on all of them, each task once.

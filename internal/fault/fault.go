@@ -28,7 +28,7 @@ const (
 	Denied
 	// Exhausted: a bound was reached; trying later may help.
 	Exhausted
-	// Unavailable: the node cannot do it now; trying again is safe.
+	// Unavailable: the node cannot do it now; trying again is safe, unless Help says otherwise.
 	Unavailable
 	// Canceled: the caller or an operator stopped it.
 	Canceled

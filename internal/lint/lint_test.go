@@ -29,7 +29,7 @@ var layers = map[string]int{
 
 // sideways are the imports within a layer that are wanted.
 var sideways = map[string][]string{
-	"node/services":   {"node/jobs", "node/rpc", "node/grants"}, // publishing and calling, as the API wants it
+	"node/services":   {"node/jobs", "node/rpc", "node/grants", "node/peers"}, // publishing and calling, as the API wants it
 	"node/jobs":       {"node/grants"},
 	"node/peers":      {"client"}, // the API is what a new node knows of a cluster
 	"store/blob":      {"store"},

@@ -80,6 +80,17 @@ const maxDepth = 8
 
 type chainKey struct{}
 
+// Chain answers which functions wait for a call that one of them makes, the outermost first; nil for other calls.
+func Chain(ctx context.Context) []string {
+	chain, _ := ctx.Value(chainKey{}).([]string)
+	return chain
+}
+
+// WithChain is for a call whose chain was begun elsewhere.
+func WithChain(ctx context.Context, chain []string) context.Context {
+	return context.WithValue(ctx, chainKey{}, chain)
+}
+
 func (g *granted) Invoke(ctx context.Context, r *host.Invocation) ([]byte, error) {
 	if !slices.ContainsFunc(g.c.GetCalls(), func(allowed string) bool {
 		service, function, _ := strings.Cut(allowed, "/")
@@ -87,7 +98,7 @@ func (g *granted) Invoke(ctx context.Context, r *host.Invocation) ([]byte, error
 	}) {
 		return nil, g.denial("calls", "call %.80s/%.80s", r.Service, r.Function)
 	}
-	chain, _ := ctx.Value(chainKey{}).([]string)
+	chain := Chain(ctx)
 	if len(chain) == 0 {
 		chain = []string{g.service + "/" + g.function}
 	}
@@ -106,7 +117,7 @@ func (g *granted) Invoke(ctx context.Context, r *host.Invocation) ([]byte, error
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(r.Timeout)*time.Millisecond)
 		defer cancel()
 	}
-	return g.Grants.Invoke(context.WithValue(ctx, chainKey{}, append(slices.Clip(chain), next)), r)
+	return g.Grants.Invoke(WithChain(ctx, append(slices.Clip(chain), next)), r)
 }
 
 // Mounts opens the folders that a version was granted, as far as the node still allows them. close has to be called when the call is over.

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -30,12 +31,26 @@ func NewClients(addr func(shard.NodeID) (string, bool)) *Clients {
 	p.SetUnencryptedHTTP2(true)
 	return &Clients{
 		addr: addr, known: map[string]peerv1connect.PeerServiceClient{},
-		http: &http.Client{Transport: &http.Transport{
+		http: &http.Client{Transport: addressed{&http.Transport{
 			Protocols: p, DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
 			// One that went silent without a word is noticed.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 5 * time.Second},
-		}},
+		}}},
 	}
+}
+
+// addressed tells a request that another node got from one whose fate is not known.
+type addressed struct{ *http.Transport }
+
+var errOtherNode = errors.New("another node has its address now")
+
+func (a addressed) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := a.Transport.RoundTrip(r)
+	if err == nil && res.StatusCode == http.StatusMisdirectedRequest {
+		res.Body.Close()
+		return nil, errOtherNode
+	}
+	return res, err
 }
 
 // Close ends idle connections.
@@ -48,7 +63,8 @@ func (c *Clients) at(addr string, id shard.NodeID) peerv1connect.PeerServiceClie
 	key := addr + " " + string(id)
 	p := c.known[key]
 	if p == nil {
-		p = peerv1connect.NewPeerServiceClient(c.http, "http://"+addr, connect.WithReadMaxBytes(64<<20), connect.WithInterceptors(addressee{id}))
+		// Answers of functions have bounds of their own. Nothing is compressed: that takes longer than sending it.
+		p = peerv1connect.NewPeerServiceClient(c.http, "http://"+addr, connect.WithAcceptCompression("gzip", nil, nil), connect.WithInterceptors(addressee{id}))
 		c.known[key] = p
 	}
 	return p

@@ -119,9 +119,10 @@ func errElsewhere(to shard.NodeID, err error) error {
 	return fault.New(fault.Unavailable, "no_leader", "node %s, which should lead, cannot be reached: %w", to, err).Hint("try again in a moment")
 }
 
+// notSent tells that the node did not get what it was to be sent.
 func notSent(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, errOtherNode)
 }
 
 // find asks around who leads a shard that this node has no replica of.

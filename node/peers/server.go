@@ -25,6 +25,9 @@ import (
 // blobPart is how much of a blob travels in one message.
 const blobPart = 256 << 10
 
+// maxMessage bounds what other nodes send: the payload of a call is the largest.
+const maxMessage = 17 << 20
+
 // Server answers other nodes.
 type Server struct {
 	*Hands
@@ -37,11 +40,13 @@ type Server struct {
 	Node func() *wattlev1.Node
 	// Admission tells what a new node has to know.
 	Admission func() (*peerv1.JoinResponse, error)
+	// Invoke runs a call that came to another node.
+	Invoke func(context.Context, *peerv1.InvokeRequest) Outcome
 }
 
 // Handler returns the path and the handler of the service.
 func (s *Server) Handler() (string, http.Handler) {
-	path, h := peerv1connect.NewPeerServiceHandler(&handler{s.local(), s}, connect.WithReadMaxBytes(shard.MaxCommand+blobPart+64<<10))
+	path, h := peerv1connect.NewPeerServiceHandler(&handler{s.local(), s}, connect.WithReadMaxBytes(maxMessage))
 	return path, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if to := r.Header.Get(forNode); to != "" && to != string(s.Self) {
 			http.Error(w, "another node is here now", http.StatusMisdirectedRequest)

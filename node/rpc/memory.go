@@ -15,8 +15,8 @@ type Memory interface {
 	Release(bytes uint64)
 }
 
-// small is up to how many bytes a request or an answer does not count: there are never many of those.
-const small = 64 << 10
+// Small is up to how many bytes a request or an answer does not count: there are never many of those.
+const Small = 64 << 10
 
 // weigh reserves memory for large requests until they are answered.
 func weigh(next http.Handler, m Memory, opts ...connect.HandlerOption) http.Handler {
@@ -27,7 +27,7 @@ func weigh(next http.Handler, m Memory, opts ...connect.HandlerOption) http.Hand
 			b := &weighed{ReadCloser: r.Body, memory: m}
 			defer func() { m.Release(b.held) }()
 			r.Body = b
-		case n > small:
+		case n > Small:
 			// More than anything may have is refused when it is read.
 			n := uint64(min(n, MaxRequest+maxEnvelope))
 			if err := m.Reserve(n); err != nil {
@@ -53,8 +53,8 @@ type weighed struct {
 
 func (b *weighed) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if b.read += uint64(n); b.read > b.held && b.read > small {
-		more := max(b.read-b.held, small)
+	if b.read += uint64(n); b.read > b.held && b.read > Small {
+		more := max(b.read-b.held, Small)
 		if err := b.memory.Reserve(more); err != nil {
 			return n, err
 		}
@@ -65,7 +65,7 @@ func (b *weighed) Read(p []byte) (int, error) {
 
 // keep reserves memory for a large answer until its request is over.
 func keep(ctx context.Context, m Memory, n int) error {
-	if n <= small {
+	if n <= Small {
 		return nil
 	}
 	if err := m.Reserve(uint64(n)); err != nil {

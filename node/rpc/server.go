@@ -117,8 +117,8 @@ func crossOrigin(next http.Handler, origins []string) (http.Handler, error) {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: connectcors.AllowedMethods(),
-		AllowedHeaders: append(connectcors.AllowedHeaders(), "Wattle-Timeout"),
-		ExposedHeaders: append(connectcors.ExposedHeaders(), "Wattle-Error", "Wattle-Version", "Retry-After"),
+		AllowedHeaders: append(connectcors.AllowedHeaders(), "Wattle-Timeout", "Wattle-Balance-Key"),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), "Wattle-Error", "Wattle-Version", "Wattle-Node", "Retry-After"),
 		MaxAge:         7200,
 	}).Handler(h), nil
 }

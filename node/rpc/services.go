@@ -28,6 +28,7 @@ type Services interface {
 	DeleteVersion(ctx context.Context, service string, number uint64) error
 	SetAlias(ctx context.Context, service, alias string, number uint64) (*wattlev1.Service, error)
 	DeleteAlias(ctx context.Context, service, alias string) error
+	SetBalance(ctx context.Context, service string, b *wattlev1.Balance) (*wattlev1.Service, error)
 	Watch(ctx context.Context, fn func(*wattlev1.WatchServicesResponse) error) error
 	Invoke(ctx context.Context, in Invocation) (*wattlev1.InvokeResponse, error)
 }
@@ -38,6 +39,8 @@ type Invocation struct {
 	Payload                    []byte
 	// Timeout shortens the function's own; zero leaves it.
 	Timeout time.Duration
+	// Key chooses the node where the service's balance goes by it.
+	Key string
 }
 
 type registryHandler struct{ s Services }
@@ -135,6 +138,14 @@ func (h *registryHandler) DeleteAlias(ctx context.Context, r *connect.Request[wa
 	return connect.NewResponse(&wattlev1.DeleteAliasResponse{}), nil
 }
 
+func (h *registryHandler) SetBalance(ctx context.Context, r *connect.Request[wattlev1.SetBalanceRequest]) (*connect.Response[wattlev1.SetBalanceResponse], error) {
+	s, err := h.s.SetBalance(ctx, r.Msg.Service, r.Msg.Balance)
+	if err != nil {
+		return nil, err
+	}
+	return connect.NewResponse(&wattlev1.SetBalanceResponse{Service: s}), nil
+}
+
 func (h *registryHandler) WatchServices(ctx context.Context, _ *connect.Request[wattlev1.WatchServicesRequest], stream *connect.ServerStream[wattlev1.WatchServicesResponse]) error {
 	return h.s.Watch(ctx, stream.Send)
 }
@@ -153,7 +164,7 @@ func (h *invokeHandler) Invoke(ctx context.Context, r *connect.Request[wattlev1.
 			With("limit", "request_bytes").With("value", MaxRequest).Hint("hand large data over in files, as a job, or in parts")
 	}
 	res, err := h.s.Invoke(traced(ctx, r.Header()), Invocation{
-		Service: r.Msg.Service, Version: r.Msg.Version, Function: r.Msg.Function, Payload: r.Msg.Payload, Timeout: r.Msg.Timeout.AsDuration(),
+		Service: r.Msg.Service, Version: r.Msg.Version, Function: r.Msg.Function, Payload: r.Msg.Payload, Timeout: r.Msg.Timeout.AsDuration(), Key: r.Msg.BalanceKey,
 	})
 	if err == nil {
 		err = keep(ctx, h.memory, len(res.Payload))
@@ -165,7 +176,8 @@ func (h *invokeHandler) Invoke(ctx context.Context, r *connect.Request[wattlev1.
 }
 
 // plainHandler calls functions for those who speak nothing but HTTP: body in, body out. The service may carry a version:
-// /fn/echo@2/echo. A header Wattle-Timeout ("500ms") shortens the function's time.
+// /fn/echo@2/echo. Headers: Wattle-Timeout ("500ms") shortens the function's time,
+// Wattle-Balance-Key is the balance key.
 type plainHandler struct {
 	s      Services
 	memory Memory
@@ -183,7 +195,7 @@ func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the body has the Content-Encoding "+e+"; send it as it is", http.StatusUnsupportedMediaType)
 		return
 	}
-	in := Invocation{Service: r.PathValue("service"), Function: r.PathValue("function")}
+	in := Invocation{Service: r.PathValue("service"), Function: r.PathValue("function"), Key: r.Header.Get("Wattle-Balance-Key")}
 	for i := range in.Service {
 		if in.Service[i] == '@' {
 			in.Service, in.Version = in.Service[:i], in.Service[i+1:]
@@ -220,6 +232,7 @@ func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	setStats(w.Header(), res.Stats)
 	w.Header().Set("Wattle-Version", strconv.FormatUint(res.Version, 10))
+	w.Header().Set("Wattle-Node", res.Node)
 	w.Header().Set("Content-Length", strconv.Itoa(len(res.Payload)))
 	w.Write(res.Payload)
 }

@@ -8,13 +8,11 @@ import (
 	"cmp"
 	"context"
 	"io"
-	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/samber/lo"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/wattlehq/wattle/dag"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
@@ -23,7 +21,6 @@ import (
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
-	"github.com/wattlehq/wattle/internal/trace"
 	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/node/jobs"
 	"github.com/wattlehq/wattle/node/rpc"
@@ -51,10 +48,16 @@ type Services struct {
 	Host   *host.Host
 	Blobs  Blobs
 	Grants *grants.Grants
+	Calls  *Calls
+	Others *Others
 	// Observe is told of every call that was begun.
 	Observe func(service, function string, took time.Duration, err error)
+	// Ready tells whether the node takes calls.
+	Ready func() bool
 	// MaxModule bounds a module in bytes.
 	MaxModule int64
+
+	loadings loadings
 }
 
 var (
@@ -170,7 +173,14 @@ func (s *Services) change(ctx context.Context, c *storev1.RegistryCommand) (*sto
 		return nil, res.Err
 	}
 	r := &storev1.RegistryResult{}
-	return r, proto.Unmarshal(res.Value, r)
+	if err := proto.Unmarshal(res.Value, r); err != nil {
+		return nil, err
+	}
+	if r.Service != nil {
+		// Whoever asked for it may count on it here at once, though the news may still be on their way.
+		s.View.Apply(registry.Changed{Service: r.Service, Revision: r.Service.Revision})
+	}
+	return r, nil
 }
 
 // List returns every service.
@@ -201,6 +211,20 @@ func (s *Services) SetAlias(ctx context.Context, service, alias string, number u
 func (s *Services) DeleteAlias(ctx context.Context, service, alias string) error {
 	_, err := s.change(ctx, &storev1.RegistryCommand{Change: &storev1.RegistryCommand_DeleteAlias{DeleteAlias: &storev1.DeleteAlias{Service: service, Alias: alias}}})
 	return err
+}
+
+// SetBalance says which nodes run the calls of a service.
+func (s *Services) SetBalance(ctx context.Context, service string, b *wattlev1.Balance) (*wattlev1.Service, error) {
+	if err := registry.ValidateBalance(b); err != nil {
+		return nil, err
+	}
+	for node := range b.Weights {
+		if !s.Others.Known(shard.NodeID(node)) {
+			return nil, fault.New(fault.Invalid, "unknown_node", "%s is no node of the cluster that this one knows", node).Hint("wattle node ls shows the ids")
+		}
+	}
+	res, err := s.change(ctx, &storev1.RegistryCommand{Change: &storev1.RegistryCommand_SetBalance{SetBalance: &storev1.SetBalance{Service: service, Balance: b}}})
+	return res.GetService(), err
 }
 
 // Watch calls fn with every service, then with every change, until fn fails or ctx ends.
@@ -245,67 +269,4 @@ func (s *Services) ResolveFunction(text string) (*storev1.PlanFunction, error) {
 		Service: v.Service, Number: v.Number, Function: f.Name, Digest: v.Digest, Kind: f.Kind, Limits: registry.LimitsFor(v, f.Name), Fresh: v.Fresh,
 		Capabilities: v.Capabilities,
 	}, nil
-}
-
-// Invoke calls a function and waits for its answer.
-func (s *Services) Invoke(ctx context.Context, in rpc.Invocation) (*wattlev1.InvokeResponse, error) {
-	return s.invoke(ctx, in, false)
-}
-
-// InvokeFor calls a function for another one.
-func (s *Services) InvokeFor(ctx context.Context, r *host.Invocation) ([]byte, error) {
-	res, err := s.invoke(trace.With(ctx, trace.From(ctx).Child()), rpc.Invocation{Service: r.Service, Version: r.Version, Function: r.Function, Payload: r.Payload}, true)
-	return res.GetPayload(), err
-}
-
-func (s *Services) invoke(ctx context.Context, in rpc.Invocation, nested bool) (_ *wattlev1.InvokeResponse, err error) {
-	v, f, err := s.resolve(registry.Ref{Service: in.Service, Version: in.Version, Function: in.Function})
-	if err != nil {
-		return nil, err
-	}
-	if f.Kind != wattlev1.FunctionKind_FUNCTION_KIND_CALL {
-		return nil, fault.New(fault.Invalid, "wrong_kind", "%s/%s has kind %s: it cannot be called", v.Service, f.Name, dag.KindName(f.Kind)).
-			Hint("use it in a job")
-	}
-	start := time.Now()
-	defer func() { s.Observe(v.Service, f.Name, time.Since(start), err) }()
-	m, err := jobs.LoadModule(ctx, s.Host, s.Blobs, v.Digest)
-	if err != nil {
-		return nil, err
-	}
-	defer m.Release()
-	limits := jobs.Limits(registry.LimitsFor(v, f.Name)).Or(s.Host.Limits())
-	if in.Timeout > 0 && in.Timeout < limits.Timeout {
-		limits.Timeout = in.Timeout
-	}
-	mounts, closeMounts, err := s.Grants.Mounts(v.Capabilities)
-	if err != nil {
-		return nil, err
-	}
-	defer closeMounts()
-	out := newAnswer(s.Host.Reserve, s.Host.Release)
-	defer out.free()
-	stats, err := m.Call(ctx, &host.Call{
-		Function: f.Name, Input: host.BytesInput(in.Payload), Output: out, Limits: limits,
-		Context: host.Context{Service: v.Service, Version: v.Number, Function: f.Name, Input: "bytes"}, Log: logger(ctx, v, f.Name),
-		Fresh: v.Fresh, Nested: nested, Capabilities: s.Grants.For(v.Service, f.Name, v.Capabilities), Mounts: mounts,
-	})
-	took := &wattlev1.CallStats{Duration: durationpb.New(stats.Duration), PeakMemoryBytes: stats.PeakMemory, Fuel: stats.Fuel, LogDropped: stats.LogDropped}
-	if err != nil {
-		if stats.Duration > 0 {
-			err = &rpc.FailedCall{Err: err, Stats: took}
-		}
-		return nil, err
-	}
-	return &wattlev1.InvokeResponse{Payload: out.bytes(), Service: v.Service, Version: v.Number, Stats: took}, nil
-}
-
-// logger passes what a function logs on to the node's own log, where that takes it.
-func logger(ctx context.Context, v *wattlev1.Version, function string) func(host.Level, string) {
-	if !slog.Default().Enabled(ctx, slog.LevelDebug) {
-		return nil
-	}
-	return func(level host.Level, line string) {
-		slog.Debug(line, "service", v.Service, "version", v.Number, "function", function, "level", level, "trace", trace.From(ctx))
-	}
 }

@@ -45,7 +45,11 @@ func TestTimeoutOnlyShortens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Services{View: registry.NewView(), Host: h, Blobs: local{blobs}, Observe: func(string, string, time.Duration, error) {}}
+	calls := NewCalls(10)
+	s := &Services{
+		View: registry.NewView(), Host: h, Blobs: local{blobs}, Observe: func(string, string, time.Duration, error) {},
+		Calls: calls, Others: &Others{Self: "n", Slots: 1, Peers: &crowd{}, Calls: calls, Stopping: t.Context()},
+	}
 	s.View.Load([]*wattlev1.Service{{Name: "sleep", Revision: 1, Versions: []*wattlev1.Version{{
 		Service: "sleep", Number: 1, Digest: d.String(), Functions: []*wattlev1.Function{{Name: "sleep", Kind: wattlev1.FunctionKind_FUNCTION_KIND_CALL}},
 	}}}}, 1)

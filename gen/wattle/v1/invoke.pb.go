@@ -30,7 +30,9 @@ type InvokeRequest struct {
 	Function string `protobuf:"bytes,3,opt,name=function,proto3" json:"function,omitempty"`
 	Payload  []byte `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
 	// Shortens the function's own time limit; never lengthens it.
-	Timeout       *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Calls with the same key run on the same node, where the service's balance is hash.
+	BalanceKey    string `protobuf:"bytes,6,opt,name=balance_key,json=balanceKey,proto3" json:"balance_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -100,13 +102,22 @@ func (x *InvokeRequest) GetTimeout() *durationpb.Duration {
 	return nil
 }
 
+func (x *InvokeRequest) GetBalanceKey() string {
+	if x != nil {
+		return x.BalanceKey
+	}
+	return ""
+}
+
 type InvokeResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Payload []byte                 `protobuf:"bytes,1,opt,name=payload,proto3" json:"payload,omitempty"`
 	// What answered.
-	Service       string     `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
-	Version       uint64     `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
-	Stats         *CallStats `protobuf:"bytes,4,opt,name=stats,proto3" json:"stats,omitempty"`
+	Service string     `protobuf:"bytes,2,opt,name=service,proto3" json:"service,omitempty"`
+	Version uint64     `protobuf:"varint,3,opt,name=version,proto3" json:"version,omitempty"`
+	Stats   *CallStats `protobuf:"bytes,4,opt,name=stats,proto3" json:"stats,omitempty"`
+	// The node that ran it.
+	Node          string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -167,6 +178,13 @@ func (x *InvokeResponse) GetStats() *CallStats {
 		return x.Stats
 	}
 	return nil
+}
+
+func (x *InvokeResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
 }
 
 type CallStats struct {
@@ -244,18 +262,21 @@ var File_wattle_v1_invoke_proto protoreflect.FileDescriptor
 
 const file_wattle_v1_invoke_proto_rawDesc = "" +
 	"\n" +
-	"\x16wattle/v1/invoke.proto\x12\twattle.v1\x1a\x1egoogle/protobuf/duration.proto\"\xae\x01\n" +
+	"\x16wattle/v1/invoke.proto\x12\twattle.v1\x1a\x1egoogle/protobuf/duration.proto\"\xcf\x01\n" +
 	"\rInvokeRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1a\n" +
 	"\bfunction\x18\x03 \x01(\tR\bfunction\x12\x18\n" +
 	"\apayload\x18\x04 \x01(\fR\apayload\x123\n" +
-	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x8a\x01\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1f\n" +
+	"\vbalance_key\x18\x06 \x01(\tR\n" +
+	"balanceKey\"\x9e\x01\n" +
 	"\x0eInvokeResponse\x12\x18\n" +
 	"\apayload\x18\x01 \x01(\fR\apayload\x12\x18\n" +
 	"\aservice\x18\x02 \x01(\tR\aservice\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\x04R\aversion\x12*\n" +
-	"\x05stats\x18\x04 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats\"\xa3\x01\n" +
+	"\x05stats\x18\x04 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\"\xa3\x01\n" +
 	"\tCallStats\x125\n" +
 	"\bduration\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12*\n" +
 	"\x11peak_memory_bytes\x18\x02 \x01(\x04R\x0fpeakMemoryBytes\x12\x12\n" +

@@ -44,7 +44,10 @@ type Node struct {
 	// What its operator said fails together.
 	Zone string `protobuf:"bytes,16,opt,name=zone,proto3" json:"zone,omitempty"`
 	// How many shards it has replicas of.
-	Replicas      uint32 `protobuf:"varint,17,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Replicas uint32 `protobuf:"varint,17,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// Calls under way, and how many may be.
+	Calls         uint32 `protobuf:"varint,20,opt,name=calls,proto3" json:"calls,omitempty"`
+	MaxCalls      uint32 `protobuf:"varint,21,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -194,6 +197,20 @@ func (x *Node) GetZone() string {
 func (x *Node) GetReplicas() uint32 {
 	if x != nil {
 		return x.Replicas
+	}
+	return 0
+}
+
+func (x *Node) GetCalls() uint32 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *Node) GetMaxCalls() uint32 {
+	if x != nil {
+		return x.MaxCalls
 	}
 	return 0
 }
@@ -671,7 +688,7 @@ var File_wattle_v1_node_proto protoreflect.FileDescriptor
 
 const file_wattle_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x14wattle/v1/node.proto\x12\twattle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x03\n" +
+	"\x14wattle/v1/node.proto\x12\twattle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -694,7 +711,9 @@ const file_wattle_v1_node_proto_rawDesc = "" +
 	"\tpeer_addr\x18\x0e \x01(\tR\bpeerAddr\x12\x16\n" +
 	"\x06status\x18\x0f \x01(\tR\x06status\x12\x12\n" +
 	"\x04zone\x18\x10 \x01(\tR\x04zone\x12\x1a\n" +
-	"\breplicas\x18\x11 \x01(\rR\breplicas\"\x19\n" +
+	"\breplicas\x18\x11 \x01(\rR\breplicas\x12\x14\n" +
+	"\x05calls\x18\x14 \x01(\rR\x05calls\x12\x1b\n" +
+	"\tmax_calls\x18\x15 \x01(\rR\bmaxCalls\"\x19\n" +
 	"\x17GetClusterStatusRequest\"\x8f\x01\n" +
 	"\x18GetClusterStatusResponse\x12\x1d\n" +
 	"\n" +

@@ -83,6 +83,69 @@ func (FunctionKind) EnumDescriptor() ([]byte, []int) {
 	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{0}
 }
 
+type BalanceMode int32
+
+const (
+	BalanceMode_BALANCE_MODE_UNSPECIFIED BalanceMode = 0
+	// The node that a call comes to.
+	BalanceMode_BALANCE_MODE_LOCAL BalanceMode = 1
+	// Any, more often the more weight it has.
+	BalanceMode_BALANCE_MODE_RANDOM BalanceMode = 2
+	// The one with the fewest calls under way for its weight.
+	BalanceMode_BALANCE_MODE_LEAST_ACTIVE BalanceMode = 3
+	// One after the other.
+	BalanceMode_BALANCE_MODE_ROUND_ROBIN BalanceMode = 4
+	// The same one for the same key, as long as the nodes are the same. Calls without a key are run by the node they come to.
+	BalanceMode_BALANCE_MODE_HASH BalanceMode = 5
+)
+
+// Enum value maps for BalanceMode.
+var (
+	BalanceMode_name = map[int32]string{
+		0: "BALANCE_MODE_UNSPECIFIED",
+		1: "BALANCE_MODE_LOCAL",
+		2: "BALANCE_MODE_RANDOM",
+		3: "BALANCE_MODE_LEAST_ACTIVE",
+		4: "BALANCE_MODE_ROUND_ROBIN",
+		5: "BALANCE_MODE_HASH",
+	}
+	BalanceMode_value = map[string]int32{
+		"BALANCE_MODE_UNSPECIFIED":  0,
+		"BALANCE_MODE_LOCAL":        1,
+		"BALANCE_MODE_RANDOM":       2,
+		"BALANCE_MODE_LEAST_ACTIVE": 3,
+		"BALANCE_MODE_ROUND_ROBIN":  4,
+		"BALANCE_MODE_HASH":         5,
+	}
+)
+
+func (x BalanceMode) Enum() *BalanceMode {
+	p := new(BalanceMode)
+	*p = x
+	return p
+}
+
+func (x BalanceMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BalanceMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_wattle_v1_registry_proto_enumTypes[1].Descriptor()
+}
+
+func (BalanceMode) Type() protoreflect.EnumType {
+	return &file_wattle_v1_registry_proto_enumTypes[1]
+}
+
+func (x BalanceMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BalanceMode.Descriptor instead.
+func (BalanceMode) EnumDescriptor() ([]byte, []int) {
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{1}
+}
+
 type Function struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -611,7 +674,9 @@ type Service struct {
 	// Alias to version number. Calls that name no version use the alias "default" if there is one, otherwise the newest version.
 	Aliases map[string]uint64 `protobuf:"bytes,3,rep,name=aliases,proto3" json:"aliases,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Counts every change of the registry; a service carries that of its last one.
-	Revision      uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision uint64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Which nodes run its calls; unset where each is run by the node it comes to.
+	Balance       *Balance `protobuf:"bytes,5,opt,name=balance,proto3" json:"balance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -674,6 +739,67 @@ func (x *Service) GetRevision() uint64 {
 	return 0
 }
 
+func (x *Service) GetBalance() *Balance {
+	if x != nil {
+		return x.Balance
+	}
+	return nil
+}
+
+type Balance struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Mode  BalanceMode            `protobuf:"varint,1,opt,name=mode,proto3,enum=wattle.v1.BalanceMode" json:"mode,omitempty"`
+	// Weights of nodes by their ids; the others have as much as they have slots. A node of weight 0 runs none of the service's calls
+	// that another can run. For modes that take all nodes alike, round robin and hash, 0 is the only weight.
+	Weights       map[string]uint32 `protobuf:"bytes,2,rep,name=weights,proto3" json:"weights,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Balance) Reset() {
+	*x = Balance{}
+	mi := &file_wattle_v1_registry_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Balance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Balance) ProtoMessage() {}
+
+func (x *Balance) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_registry_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Balance.ProtoReflect.Descriptor instead.
+func (*Balance) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Balance) GetMode() BalanceMode {
+	if x != nil {
+		return x.Mode
+	}
+	return BalanceMode_BALANCE_MODE_UNSPECIFIED
+}
+
+func (x *Balance) GetWeights() map[string]uint32 {
+	if x != nil {
+		return x.Weights
+	}
+	return nil
+}
+
 type StartUploadRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Digest string                 `protobuf:"bytes,1,opt,name=digest,proto3" json:"digest,omitempty"`
@@ -686,7 +812,7 @@ type StartUploadRequest struct {
 
 func (x *StartUploadRequest) Reset() {
 	*x = StartUploadRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[7]
+	mi := &file_wattle_v1_registry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +824,7 @@ func (x *StartUploadRequest) String() string {
 func (*StartUploadRequest) ProtoMessage() {}
 
 func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[7]
+	mi := &file_wattle_v1_registry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +837,7 @@ func (x *StartUploadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadRequest.ProtoReflect.Descriptor instead.
 func (*StartUploadRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{7}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *StartUploadRequest) GetDigest() string {
@@ -746,7 +872,7 @@ type StartUploadResponse struct {
 
 func (x *StartUploadResponse) Reset() {
 	*x = StartUploadResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[8]
+	mi := &file_wattle_v1_registry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +884,7 @@ func (x *StartUploadResponse) String() string {
 func (*StartUploadResponse) ProtoMessage() {}
 
 func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[8]
+	mi := &file_wattle_v1_registry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +897,7 @@ func (x *StartUploadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartUploadResponse.ProtoReflect.Descriptor instead.
 func (*StartUploadResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{8}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StartUploadResponse) GetMissing() []uint32 {
@@ -799,7 +925,7 @@ type UploadChunkRequest struct {
 
 func (x *UploadChunkRequest) Reset() {
 	*x = UploadChunkRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[9]
+	mi := &file_wattle_v1_registry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +937,7 @@ func (x *UploadChunkRequest) String() string {
 func (*UploadChunkRequest) ProtoMessage() {}
 
 func (x *UploadChunkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[9]
+	mi := &file_wattle_v1_registry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +950,7 @@ func (x *UploadChunkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadChunkRequest.ProtoReflect.Descriptor instead.
 func (*UploadChunkRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{9}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UploadChunkRequest) GetDigest() string {
@@ -856,7 +982,7 @@ type UploadChunkResponse struct {
 
 func (x *UploadChunkResponse) Reset() {
 	*x = UploadChunkResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[10]
+	mi := &file_wattle_v1_registry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +994,7 @@ func (x *UploadChunkResponse) String() string {
 func (*UploadChunkResponse) ProtoMessage() {}
 
 func (x *UploadChunkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[10]
+	mi := &file_wattle_v1_registry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +1007,7 @@ func (x *UploadChunkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UploadChunkResponse.ProtoReflect.Descriptor instead.
 func (*UploadChunkResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{10}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{11}
 }
 
 type CreateVersionRequest struct {
@@ -903,7 +1029,7 @@ type CreateVersionRequest struct {
 
 func (x *CreateVersionRequest) Reset() {
 	*x = CreateVersionRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[11]
+	mi := &file_wattle_v1_registry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -915,7 +1041,7 @@ func (x *CreateVersionRequest) String() string {
 func (*CreateVersionRequest) ProtoMessage() {}
 
 func (x *CreateVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[11]
+	mi := &file_wattle_v1_registry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -928,7 +1054,7 @@ func (x *CreateVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVersionRequest.ProtoReflect.Descriptor instead.
 func (*CreateVersionRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{11}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CreateVersionRequest) GetService() string {
@@ -998,7 +1124,7 @@ type CreateVersionResponse struct {
 
 func (x *CreateVersionResponse) Reset() {
 	*x = CreateVersionResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[12]
+	mi := &file_wattle_v1_registry_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1136,7 @@ func (x *CreateVersionResponse) String() string {
 func (*CreateVersionResponse) ProtoMessage() {}
 
 func (x *CreateVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[12]
+	mi := &file_wattle_v1_registry_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1149,7 @@ func (x *CreateVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVersionResponse.ProtoReflect.Descriptor instead.
 func (*CreateVersionResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{12}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CreateVersionResponse) GetVersion() *Version {
@@ -1048,7 +1174,7 @@ type ListServicesRequest struct {
 
 func (x *ListServicesRequest) Reset() {
 	*x = ListServicesRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[13]
+	mi := &file_wattle_v1_registry_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1186,7 @@ func (x *ListServicesRequest) String() string {
 func (*ListServicesRequest) ProtoMessage() {}
 
 func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[13]
+	mi := &file_wattle_v1_registry_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1199,7 @@ func (x *ListServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesRequest.ProtoReflect.Descriptor instead.
 func (*ListServicesRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{13}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{14}
 }
 
 type ListServicesResponse struct {
@@ -1086,7 +1212,7 @@ type ListServicesResponse struct {
 
 func (x *ListServicesResponse) Reset() {
 	*x = ListServicesResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[14]
+	mi := &file_wattle_v1_registry_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1098,7 +1224,7 @@ func (x *ListServicesResponse) String() string {
 func (*ListServicesResponse) ProtoMessage() {}
 
 func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[14]
+	mi := &file_wattle_v1_registry_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1111,7 +1237,7 @@ func (x *ListServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListServicesResponse.ProtoReflect.Descriptor instead.
 func (*ListServicesResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{14}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListServicesResponse) GetServices() []*Service {
@@ -1137,7 +1263,7 @@ type GetServiceRequest struct {
 
 func (x *GetServiceRequest) Reset() {
 	*x = GetServiceRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[15]
+	mi := &file_wattle_v1_registry_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1149,7 +1275,7 @@ func (x *GetServiceRequest) String() string {
 func (*GetServiceRequest) ProtoMessage() {}
 
 func (x *GetServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[15]
+	mi := &file_wattle_v1_registry_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1162,7 +1288,7 @@ func (x *GetServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServiceRequest.ProtoReflect.Descriptor instead.
 func (*GetServiceRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{15}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetServiceRequest) GetName() string {
@@ -1181,7 +1307,7 @@ type GetServiceResponse struct {
 
 func (x *GetServiceResponse) Reset() {
 	*x = GetServiceResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[16]
+	mi := &file_wattle_v1_registry_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1193,7 +1319,7 @@ func (x *GetServiceResponse) String() string {
 func (*GetServiceResponse) ProtoMessage() {}
 
 func (x *GetServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[16]
+	mi := &file_wattle_v1_registry_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1206,7 +1332,7 @@ func (x *GetServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServiceResponse.ProtoReflect.Descriptor instead.
 func (*GetServiceResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{16}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetServiceResponse) GetService() *Service {
@@ -1225,7 +1351,7 @@ type DeleteServiceRequest struct {
 
 func (x *DeleteServiceRequest) Reset() {
 	*x = DeleteServiceRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[17]
+	mi := &file_wattle_v1_registry_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1237,7 +1363,7 @@ func (x *DeleteServiceRequest) String() string {
 func (*DeleteServiceRequest) ProtoMessage() {}
 
 func (x *DeleteServiceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[17]
+	mi := &file_wattle_v1_registry_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1250,7 +1376,7 @@ func (x *DeleteServiceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteServiceRequest.ProtoReflect.Descriptor instead.
 func (*DeleteServiceRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{17}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteServiceRequest) GetName() string {
@@ -1268,7 +1394,7 @@ type DeleteServiceResponse struct {
 
 func (x *DeleteServiceResponse) Reset() {
 	*x = DeleteServiceResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[18]
+	mi := &file_wattle_v1_registry_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1406,7 @@ func (x *DeleteServiceResponse) String() string {
 func (*DeleteServiceResponse) ProtoMessage() {}
 
 func (x *DeleteServiceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[18]
+	mi := &file_wattle_v1_registry_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1419,7 @@ func (x *DeleteServiceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteServiceResponse.ProtoReflect.Descriptor instead.
 func (*DeleteServiceResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{18}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{19}
 }
 
 type DeleteVersionRequest struct {
@@ -1306,7 +1432,7 @@ type DeleteVersionRequest struct {
 
 func (x *DeleteVersionRequest) Reset() {
 	*x = DeleteVersionRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[19]
+	mi := &file_wattle_v1_registry_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1318,7 +1444,7 @@ func (x *DeleteVersionRequest) String() string {
 func (*DeleteVersionRequest) ProtoMessage() {}
 
 func (x *DeleteVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[19]
+	mi := &file_wattle_v1_registry_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1331,7 +1457,7 @@ func (x *DeleteVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVersionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteVersionRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{19}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeleteVersionRequest) GetService() string {
@@ -1356,7 +1482,7 @@ type DeleteVersionResponse struct {
 
 func (x *DeleteVersionResponse) Reset() {
 	*x = DeleteVersionResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[20]
+	mi := &file_wattle_v1_registry_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1368,7 +1494,7 @@ func (x *DeleteVersionResponse) String() string {
 func (*DeleteVersionResponse) ProtoMessage() {}
 
 func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[20]
+	mi := &file_wattle_v1_registry_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1381,7 +1507,7 @@ func (x *DeleteVersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVersionResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVersionResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{20}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{21}
 }
 
 type SetAliasRequest struct {
@@ -1395,7 +1521,7 @@ type SetAliasRequest struct {
 
 func (x *SetAliasRequest) Reset() {
 	*x = SetAliasRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[21]
+	mi := &file_wattle_v1_registry_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1533,7 @@ func (x *SetAliasRequest) String() string {
 func (*SetAliasRequest) ProtoMessage() {}
 
 func (x *SetAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[21]
+	mi := &file_wattle_v1_registry_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1546,7 @@ func (x *SetAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAliasRequest.ProtoReflect.Descriptor instead.
 func (*SetAliasRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{21}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SetAliasRequest) GetService() string {
@@ -1453,7 +1579,7 @@ type SetAliasResponse struct {
 
 func (x *SetAliasResponse) Reset() {
 	*x = SetAliasResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[22]
+	mi := &file_wattle_v1_registry_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1465,7 +1591,7 @@ func (x *SetAliasResponse) String() string {
 func (*SetAliasResponse) ProtoMessage() {}
 
 func (x *SetAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[22]
+	mi := &file_wattle_v1_registry_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1478,7 +1604,7 @@ func (x *SetAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAliasResponse.ProtoReflect.Descriptor instead.
 func (*SetAliasResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{22}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SetAliasResponse) GetService() *Service {
@@ -1498,7 +1624,7 @@ type DeleteAliasRequest struct {
 
 func (x *DeleteAliasRequest) Reset() {
 	*x = DeleteAliasRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[23]
+	mi := &file_wattle_v1_registry_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1636,7 @@ func (x *DeleteAliasRequest) String() string {
 func (*DeleteAliasRequest) ProtoMessage() {}
 
 func (x *DeleteAliasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[23]
+	mi := &file_wattle_v1_registry_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1649,7 @@ func (x *DeleteAliasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAliasRequest.ProtoReflect.Descriptor instead.
 func (*DeleteAliasRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{23}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteAliasRequest) GetService() string {
@@ -1548,7 +1674,7 @@ type DeleteAliasResponse struct {
 
 func (x *DeleteAliasResponse) Reset() {
 	*x = DeleteAliasResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[24]
+	mi := &file_wattle_v1_registry_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1686,7 @@ func (x *DeleteAliasResponse) String() string {
 func (*DeleteAliasResponse) ProtoMessage() {}
 
 func (x *DeleteAliasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[24]
+	mi := &file_wattle_v1_registry_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1699,103 @@ func (x *DeleteAliasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteAliasResponse.ProtoReflect.Descriptor instead.
 func (*DeleteAliasResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{24}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{25}
+}
+
+type SetBalanceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Balance       *Balance               `protobuf:"bytes,2,opt,name=balance,proto3" json:"balance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetBalanceRequest) Reset() {
+	*x = SetBalanceRequest{}
+	mi := &file_wattle_v1_registry_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetBalanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetBalanceRequest) ProtoMessage() {}
+
+func (x *SetBalanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_registry_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetBalanceRequest.ProtoReflect.Descriptor instead.
+func (*SetBalanceRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SetBalanceRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *SetBalanceRequest) GetBalance() *Balance {
+	if x != nil {
+		return x.Balance
+	}
+	return nil
+}
+
+type SetBalanceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       *Service               `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetBalanceResponse) Reset() {
+	*x = SetBalanceResponse{}
+	mi := &file_wattle_v1_registry_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetBalanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetBalanceResponse) ProtoMessage() {}
+
+func (x *SetBalanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_registry_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetBalanceResponse.ProtoReflect.Descriptor instead.
+func (*SetBalanceResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SetBalanceResponse) GetService() *Service {
+	if x != nil {
+		return x.Service
+	}
+	return nil
 }
 
 type WatchServicesRequest struct {
@@ -1584,7 +1806,7 @@ type WatchServicesRequest struct {
 
 func (x *WatchServicesRequest) Reset() {
 	*x = WatchServicesRequest{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[25]
+	mi := &file_wattle_v1_registry_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1818,7 @@ func (x *WatchServicesRequest) String() string {
 func (*WatchServicesRequest) ProtoMessage() {}
 
 func (x *WatchServicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[25]
+	mi := &file_wattle_v1_registry_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1831,7 @@ func (x *WatchServicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServicesRequest.ProtoReflect.Descriptor instead.
 func (*WatchServicesRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{25}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{28}
 }
 
 type WatchServicesResponse struct {
@@ -1627,7 +1849,7 @@ type WatchServicesResponse struct {
 
 func (x *WatchServicesResponse) Reset() {
 	*x = WatchServicesResponse{}
-	mi := &file_wattle_v1_registry_proto_msgTypes[26]
+	mi := &file_wattle_v1_registry_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1861,7 @@ func (x *WatchServicesResponse) String() string {
 func (*WatchServicesResponse) ProtoMessage() {}
 
 func (x *WatchServicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_registry_proto_msgTypes[26]
+	mi := &file_wattle_v1_registry_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1874,7 @@ func (x *WatchServicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchServicesResponse.ProtoReflect.Descriptor instead.
 func (*WatchServicesResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{26}
+	return file_wattle_v1_registry_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *WatchServicesResponse) GetRevision() uint64 {
@@ -1776,15 +1998,22 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"\bleft_out\x18\r \x03(\tR\aleftOut\x1aT\n" +
 	"\x13FunctionLimitsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12'\n" +
-	"\x05value\x18\x02 \x01(\v2\x11.wattle.v1.LimitsR\x05value:\x028\x01\"\xe0\x01\n" +
+	"\x05value\x18\x02 \x01(\v2\x11.wattle.v1.LimitsR\x05value:\x028\x01\"\x8e\x02\n" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12.\n" +
 	"\bversions\x18\x02 \x03(\v2\x12.wattle.v1.VersionR\bversions\x129\n" +
 	"\aaliases\x18\x03 \x03(\v2\x1f.wattle.v1.Service.AliasesEntryR\aaliases\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x04R\brevision\x1a:\n" +
+	"\brevision\x18\x04 \x01(\x04R\brevision\x12,\n" +
+	"\abalance\x18\x05 \x01(\v2\x12.wattle.v1.BalanceR\abalance\x1a:\n" +
 	"\fAliasesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"X\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xac\x01\n" +
+	"\aBalance\x12*\n" +
+	"\x04mode\x18\x01 \x01(\x0e2\x16.wattle.v1.BalanceModeR\x04mode\x129\n" +
+	"\aweights\x18\x02 \x03(\v2\x1f.wattle.v1.Balance.WeightsEntryR\aweights\x1a:\n" +
+	"\fWeightsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\rR\x05value:\x028\x01\"X\n" +
 	"\x12StartUploadRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x16\n" +
@@ -1837,7 +2066,12 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"\x12DeleteAliasRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
 	"\x05alias\x18\x02 \x01(\tR\x05alias\"\x15\n" +
-	"\x13DeleteAliasResponse\"\x16\n" +
+	"\x13DeleteAliasResponse\"[\n" +
+	"\x11SetBalanceRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12,\n" +
+	"\abalance\x18\x02 \x01(\v2\x12.wattle.v1.BalanceR\abalance\"B\n" +
+	"\x12SetBalanceResponse\x12,\n" +
+	"\aservice\x18\x01 \x01(\v2\x12.wattle.v1.ServiceR\aservice\"\x16\n" +
 	"\x14WatchServicesRequest\"\xa3\x01\n" +
 	"\x15WatchServicesResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12.\n" +
@@ -1850,7 +2084,14 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"\x12FUNCTION_KIND_CALL\x10\x01\x12\x15\n" +
 	"\x11FUNCTION_KIND_MAP\x10\x02\x12\x18\n" +
 	"\x14FUNCTION_KIND_REDUCE\x10\x03\x12\x19\n" +
-	"\x15FUNCTION_KIND_COMBINE\x10\x042\xd4\x06\n" +
+	"\x15FUNCTION_KIND_COMBINE\x10\x04*\xb0\x01\n" +
+	"\vBalanceMode\x12\x1c\n" +
+	"\x18BALANCE_MODE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12BALANCE_MODE_LOCAL\x10\x01\x12\x17\n" +
+	"\x13BALANCE_MODE_RANDOM\x10\x02\x12\x1d\n" +
+	"\x19BALANCE_MODE_LEAST_ACTIVE\x10\x03\x12\x1c\n" +
+	"\x18BALANCE_MODE_ROUND_ROBIN\x10\x04\x12\x15\n" +
+	"\x11BALANCE_MODE_HASH\x10\x052\xa4\a\n" +
 	"\x0fRegistryService\x12Q\n" +
 	"\vStartUpload\x12\x1d.wattle.v1.StartUploadRequest\x1a\x1e.wattle.v1.StartUploadResponse\"\x03\x90\x02\x02\x12Q\n" +
 	"\vUploadChunk\x12\x1d.wattle.v1.UploadChunkRequest\x1a\x1e.wattle.v1.UploadChunkResponse\"\x03\x90\x02\x02\x12W\n" +
@@ -1861,7 +2102,9 @@ const file_wattle_v1_registry_proto_rawDesc = "" +
 	"\rDeleteService\x12\x1f.wattle.v1.DeleteServiceRequest\x1a .wattle.v1.DeleteServiceResponse\"\x00\x12T\n" +
 	"\rDeleteVersion\x12\x1f.wattle.v1.DeleteVersionRequest\x1a .wattle.v1.DeleteVersionResponse\"\x00\x12H\n" +
 	"\bSetAlias\x12\x1a.wattle.v1.SetAliasRequest\x1a\x1b.wattle.v1.SetAliasResponse\"\x03\x90\x02\x02\x12N\n" +
-	"\vDeleteAlias\x12\x1d.wattle.v1.DeleteAliasRequest\x1a\x1e.wattle.v1.DeleteAliasResponse\"\x00\x12V\n" +
+	"\vDeleteAlias\x12\x1d.wattle.v1.DeleteAliasRequest\x1a\x1e.wattle.v1.DeleteAliasResponse\"\x00\x12N\n" +
+	"\n" +
+	"SetBalance\x12\x1c.wattle.v1.SetBalanceRequest\x1a\x1d.wattle.v1.SetBalanceResponse\"\x03\x90\x02\x02\x12V\n" +
 	"\rWatchServices\x12\x1f.wattle.v1.WatchServicesRequest\x1a .wattle.v1.WatchServicesResponse\"\x000\x01B\x96\x01\n" +
 	"\rcom.wattle.v1B\rRegistryProtoP\x01Z1github.com/wattlehq/wattle/gen/wattle/v1;wattlev1\xa2\x02\x03WXX\xaa\x02\tWattle.V1\xca\x02\tWattle\\V1\xe2\x02\x15Wattle\\V1\\GPBMetadata\xea\x02\n" +
 	"Wattle::V1b\x06proto3"
@@ -1878,92 +2121,104 @@ func file_wattle_v1_registry_proto_rawDescGZIP() []byte {
 	return file_wattle_v1_registry_proto_rawDescData
 }
 
-var file_wattle_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wattle_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_wattle_v1_registry_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_wattle_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_wattle_v1_registry_proto_goTypes = []any{
 	(FunctionKind)(0),             // 0: wattle.v1.FunctionKind
-	(*Function)(nil),              // 1: wattle.v1.Function
-	(*Limits)(nil),                // 2: wattle.v1.Limits
-	(*Capabilities)(nil),          // 3: wattle.v1.Capabilities
-	(*HTTPGrant)(nil),             // 4: wattle.v1.HTTPGrant
-	(*FilesGrant)(nil),            // 5: wattle.v1.FilesGrant
-	(*Version)(nil),               // 6: wattle.v1.Version
-	(*Service)(nil),               // 7: wattle.v1.Service
-	(*StartUploadRequest)(nil),    // 8: wattle.v1.StartUploadRequest
-	(*StartUploadResponse)(nil),   // 9: wattle.v1.StartUploadResponse
-	(*UploadChunkRequest)(nil),    // 10: wattle.v1.UploadChunkRequest
-	(*UploadChunkResponse)(nil),   // 11: wattle.v1.UploadChunkResponse
-	(*CreateVersionRequest)(nil),  // 12: wattle.v1.CreateVersionRequest
-	(*CreateVersionResponse)(nil), // 13: wattle.v1.CreateVersionResponse
-	(*ListServicesRequest)(nil),   // 14: wattle.v1.ListServicesRequest
-	(*ListServicesResponse)(nil),  // 15: wattle.v1.ListServicesResponse
-	(*GetServiceRequest)(nil),     // 16: wattle.v1.GetServiceRequest
-	(*GetServiceResponse)(nil),    // 17: wattle.v1.GetServiceResponse
-	(*DeleteServiceRequest)(nil),  // 18: wattle.v1.DeleteServiceRequest
-	(*DeleteServiceResponse)(nil), // 19: wattle.v1.DeleteServiceResponse
-	(*DeleteVersionRequest)(nil),  // 20: wattle.v1.DeleteVersionRequest
-	(*DeleteVersionResponse)(nil), // 21: wattle.v1.DeleteVersionResponse
-	(*SetAliasRequest)(nil),       // 22: wattle.v1.SetAliasRequest
-	(*SetAliasResponse)(nil),      // 23: wattle.v1.SetAliasResponse
-	(*DeleteAliasRequest)(nil),    // 24: wattle.v1.DeleteAliasRequest
-	(*DeleteAliasResponse)(nil),   // 25: wattle.v1.DeleteAliasResponse
-	(*WatchServicesRequest)(nil),  // 26: wattle.v1.WatchServicesRequest
-	(*WatchServicesResponse)(nil), // 27: wattle.v1.WatchServicesResponse
-	nil,                           // 28: wattle.v1.Capabilities.ConfigEntry
-	nil,                           // 29: wattle.v1.Version.FunctionLimitsEntry
-	nil,                           // 30: wattle.v1.Service.AliasesEntry
-	nil,                           // 31: wattle.v1.CreateVersionRequest.FunctionLimitsEntry
-	(*durationpb.Duration)(nil),   // 32: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 33: google.protobuf.Timestamp
+	(BalanceMode)(0),              // 1: wattle.v1.BalanceMode
+	(*Function)(nil),              // 2: wattle.v1.Function
+	(*Limits)(nil),                // 3: wattle.v1.Limits
+	(*Capabilities)(nil),          // 4: wattle.v1.Capabilities
+	(*HTTPGrant)(nil),             // 5: wattle.v1.HTTPGrant
+	(*FilesGrant)(nil),            // 6: wattle.v1.FilesGrant
+	(*Version)(nil),               // 7: wattle.v1.Version
+	(*Service)(nil),               // 8: wattle.v1.Service
+	(*Balance)(nil),               // 9: wattle.v1.Balance
+	(*StartUploadRequest)(nil),    // 10: wattle.v1.StartUploadRequest
+	(*StartUploadResponse)(nil),   // 11: wattle.v1.StartUploadResponse
+	(*UploadChunkRequest)(nil),    // 12: wattle.v1.UploadChunkRequest
+	(*UploadChunkResponse)(nil),   // 13: wattle.v1.UploadChunkResponse
+	(*CreateVersionRequest)(nil),  // 14: wattle.v1.CreateVersionRequest
+	(*CreateVersionResponse)(nil), // 15: wattle.v1.CreateVersionResponse
+	(*ListServicesRequest)(nil),   // 16: wattle.v1.ListServicesRequest
+	(*ListServicesResponse)(nil),  // 17: wattle.v1.ListServicesResponse
+	(*GetServiceRequest)(nil),     // 18: wattle.v1.GetServiceRequest
+	(*GetServiceResponse)(nil),    // 19: wattle.v1.GetServiceResponse
+	(*DeleteServiceRequest)(nil),  // 20: wattle.v1.DeleteServiceRequest
+	(*DeleteServiceResponse)(nil), // 21: wattle.v1.DeleteServiceResponse
+	(*DeleteVersionRequest)(nil),  // 22: wattle.v1.DeleteVersionRequest
+	(*DeleteVersionResponse)(nil), // 23: wattle.v1.DeleteVersionResponse
+	(*SetAliasRequest)(nil),       // 24: wattle.v1.SetAliasRequest
+	(*SetAliasResponse)(nil),      // 25: wattle.v1.SetAliasResponse
+	(*DeleteAliasRequest)(nil),    // 26: wattle.v1.DeleteAliasRequest
+	(*DeleteAliasResponse)(nil),   // 27: wattle.v1.DeleteAliasResponse
+	(*SetBalanceRequest)(nil),     // 28: wattle.v1.SetBalanceRequest
+	(*SetBalanceResponse)(nil),    // 29: wattle.v1.SetBalanceResponse
+	(*WatchServicesRequest)(nil),  // 30: wattle.v1.WatchServicesRequest
+	(*WatchServicesResponse)(nil), // 31: wattle.v1.WatchServicesResponse
+	nil,                           // 32: wattle.v1.Capabilities.ConfigEntry
+	nil,                           // 33: wattle.v1.Version.FunctionLimitsEntry
+	nil,                           // 34: wattle.v1.Service.AliasesEntry
+	nil,                           // 35: wattle.v1.Balance.WeightsEntry
+	nil,                           // 36: wattle.v1.CreateVersionRequest.FunctionLimitsEntry
+	(*durationpb.Duration)(nil),   // 37: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 38: google.protobuf.Timestamp
 }
 var file_wattle_v1_registry_proto_depIdxs = []int32{
 	0,  // 0: wattle.v1.Function.kind:type_name -> wattle.v1.FunctionKind
-	32, // 1: wattle.v1.Limits.timeout:type_name -> google.protobuf.Duration
-	28, // 2: wattle.v1.Capabilities.config:type_name -> wattle.v1.Capabilities.ConfigEntry
-	4,  // 3: wattle.v1.Capabilities.http:type_name -> wattle.v1.HTTPGrant
-	5,  // 4: wattle.v1.Capabilities.files:type_name -> wattle.v1.FilesGrant
-	1,  // 5: wattle.v1.Version.functions:type_name -> wattle.v1.Function
-	2,  // 6: wattle.v1.Version.limits:type_name -> wattle.v1.Limits
-	29, // 7: wattle.v1.Version.function_limits:type_name -> wattle.v1.Version.FunctionLimitsEntry
-	33, // 8: wattle.v1.Version.created_at:type_name -> google.protobuf.Timestamp
-	3,  // 9: wattle.v1.Version.capabilities:type_name -> wattle.v1.Capabilities
-	6,  // 10: wattle.v1.Service.versions:type_name -> wattle.v1.Version
-	30, // 11: wattle.v1.Service.aliases:type_name -> wattle.v1.Service.AliasesEntry
-	2,  // 12: wattle.v1.CreateVersionRequest.limits:type_name -> wattle.v1.Limits
-	31, // 13: wattle.v1.CreateVersionRequest.function_limits:type_name -> wattle.v1.CreateVersionRequest.FunctionLimitsEntry
-	3,  // 14: wattle.v1.CreateVersionRequest.capabilities:type_name -> wattle.v1.Capabilities
-	6,  // 15: wattle.v1.CreateVersionResponse.version:type_name -> wattle.v1.Version
-	7,  // 16: wattle.v1.ListServicesResponse.services:type_name -> wattle.v1.Service
-	7,  // 17: wattle.v1.GetServiceResponse.service:type_name -> wattle.v1.Service
-	7,  // 18: wattle.v1.SetAliasResponse.service:type_name -> wattle.v1.Service
-	7,  // 19: wattle.v1.WatchServicesResponse.service:type_name -> wattle.v1.Service
-	2,  // 20: wattle.v1.Version.FunctionLimitsEntry.value:type_name -> wattle.v1.Limits
-	2,  // 21: wattle.v1.CreateVersionRequest.FunctionLimitsEntry.value:type_name -> wattle.v1.Limits
-	8,  // 22: wattle.v1.RegistryService.StartUpload:input_type -> wattle.v1.StartUploadRequest
-	10, // 23: wattle.v1.RegistryService.UploadChunk:input_type -> wattle.v1.UploadChunkRequest
-	12, // 24: wattle.v1.RegistryService.CreateVersion:input_type -> wattle.v1.CreateVersionRequest
-	14, // 25: wattle.v1.RegistryService.ListServices:input_type -> wattle.v1.ListServicesRequest
-	16, // 26: wattle.v1.RegistryService.GetService:input_type -> wattle.v1.GetServiceRequest
-	18, // 27: wattle.v1.RegistryService.DeleteService:input_type -> wattle.v1.DeleteServiceRequest
-	20, // 28: wattle.v1.RegistryService.DeleteVersion:input_type -> wattle.v1.DeleteVersionRequest
-	22, // 29: wattle.v1.RegistryService.SetAlias:input_type -> wattle.v1.SetAliasRequest
-	24, // 30: wattle.v1.RegistryService.DeleteAlias:input_type -> wattle.v1.DeleteAliasRequest
-	26, // 31: wattle.v1.RegistryService.WatchServices:input_type -> wattle.v1.WatchServicesRequest
-	9,  // 32: wattle.v1.RegistryService.StartUpload:output_type -> wattle.v1.StartUploadResponse
-	11, // 33: wattle.v1.RegistryService.UploadChunk:output_type -> wattle.v1.UploadChunkResponse
-	13, // 34: wattle.v1.RegistryService.CreateVersion:output_type -> wattle.v1.CreateVersionResponse
-	15, // 35: wattle.v1.RegistryService.ListServices:output_type -> wattle.v1.ListServicesResponse
-	17, // 36: wattle.v1.RegistryService.GetService:output_type -> wattle.v1.GetServiceResponse
-	19, // 37: wattle.v1.RegistryService.DeleteService:output_type -> wattle.v1.DeleteServiceResponse
-	21, // 38: wattle.v1.RegistryService.DeleteVersion:output_type -> wattle.v1.DeleteVersionResponse
-	23, // 39: wattle.v1.RegistryService.SetAlias:output_type -> wattle.v1.SetAliasResponse
-	25, // 40: wattle.v1.RegistryService.DeleteAlias:output_type -> wattle.v1.DeleteAliasResponse
-	27, // 41: wattle.v1.RegistryService.WatchServices:output_type -> wattle.v1.WatchServicesResponse
-	32, // [32:42] is the sub-list for method output_type
-	22, // [22:32] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	37, // 1: wattle.v1.Limits.timeout:type_name -> google.protobuf.Duration
+	32, // 2: wattle.v1.Capabilities.config:type_name -> wattle.v1.Capabilities.ConfigEntry
+	5,  // 3: wattle.v1.Capabilities.http:type_name -> wattle.v1.HTTPGrant
+	6,  // 4: wattle.v1.Capabilities.files:type_name -> wattle.v1.FilesGrant
+	2,  // 5: wattle.v1.Version.functions:type_name -> wattle.v1.Function
+	3,  // 6: wattle.v1.Version.limits:type_name -> wattle.v1.Limits
+	33, // 7: wattle.v1.Version.function_limits:type_name -> wattle.v1.Version.FunctionLimitsEntry
+	38, // 8: wattle.v1.Version.created_at:type_name -> google.protobuf.Timestamp
+	4,  // 9: wattle.v1.Version.capabilities:type_name -> wattle.v1.Capabilities
+	7,  // 10: wattle.v1.Service.versions:type_name -> wattle.v1.Version
+	34, // 11: wattle.v1.Service.aliases:type_name -> wattle.v1.Service.AliasesEntry
+	9,  // 12: wattle.v1.Service.balance:type_name -> wattle.v1.Balance
+	1,  // 13: wattle.v1.Balance.mode:type_name -> wattle.v1.BalanceMode
+	35, // 14: wattle.v1.Balance.weights:type_name -> wattle.v1.Balance.WeightsEntry
+	3,  // 15: wattle.v1.CreateVersionRequest.limits:type_name -> wattle.v1.Limits
+	36, // 16: wattle.v1.CreateVersionRequest.function_limits:type_name -> wattle.v1.CreateVersionRequest.FunctionLimitsEntry
+	4,  // 17: wattle.v1.CreateVersionRequest.capabilities:type_name -> wattle.v1.Capabilities
+	7,  // 18: wattle.v1.CreateVersionResponse.version:type_name -> wattle.v1.Version
+	8,  // 19: wattle.v1.ListServicesResponse.services:type_name -> wattle.v1.Service
+	8,  // 20: wattle.v1.GetServiceResponse.service:type_name -> wattle.v1.Service
+	8,  // 21: wattle.v1.SetAliasResponse.service:type_name -> wattle.v1.Service
+	9,  // 22: wattle.v1.SetBalanceRequest.balance:type_name -> wattle.v1.Balance
+	8,  // 23: wattle.v1.SetBalanceResponse.service:type_name -> wattle.v1.Service
+	8,  // 24: wattle.v1.WatchServicesResponse.service:type_name -> wattle.v1.Service
+	3,  // 25: wattle.v1.Version.FunctionLimitsEntry.value:type_name -> wattle.v1.Limits
+	3,  // 26: wattle.v1.CreateVersionRequest.FunctionLimitsEntry.value:type_name -> wattle.v1.Limits
+	10, // 27: wattle.v1.RegistryService.StartUpload:input_type -> wattle.v1.StartUploadRequest
+	12, // 28: wattle.v1.RegistryService.UploadChunk:input_type -> wattle.v1.UploadChunkRequest
+	14, // 29: wattle.v1.RegistryService.CreateVersion:input_type -> wattle.v1.CreateVersionRequest
+	16, // 30: wattle.v1.RegistryService.ListServices:input_type -> wattle.v1.ListServicesRequest
+	18, // 31: wattle.v1.RegistryService.GetService:input_type -> wattle.v1.GetServiceRequest
+	20, // 32: wattle.v1.RegistryService.DeleteService:input_type -> wattle.v1.DeleteServiceRequest
+	22, // 33: wattle.v1.RegistryService.DeleteVersion:input_type -> wattle.v1.DeleteVersionRequest
+	24, // 34: wattle.v1.RegistryService.SetAlias:input_type -> wattle.v1.SetAliasRequest
+	26, // 35: wattle.v1.RegistryService.DeleteAlias:input_type -> wattle.v1.DeleteAliasRequest
+	28, // 36: wattle.v1.RegistryService.SetBalance:input_type -> wattle.v1.SetBalanceRequest
+	30, // 37: wattle.v1.RegistryService.WatchServices:input_type -> wattle.v1.WatchServicesRequest
+	11, // 38: wattle.v1.RegistryService.StartUpload:output_type -> wattle.v1.StartUploadResponse
+	13, // 39: wattle.v1.RegistryService.UploadChunk:output_type -> wattle.v1.UploadChunkResponse
+	15, // 40: wattle.v1.RegistryService.CreateVersion:output_type -> wattle.v1.CreateVersionResponse
+	17, // 41: wattle.v1.RegistryService.ListServices:output_type -> wattle.v1.ListServicesResponse
+	19, // 42: wattle.v1.RegistryService.GetService:output_type -> wattle.v1.GetServiceResponse
+	21, // 43: wattle.v1.RegistryService.DeleteService:output_type -> wattle.v1.DeleteServiceResponse
+	23, // 44: wattle.v1.RegistryService.DeleteVersion:output_type -> wattle.v1.DeleteVersionResponse
+	25, // 45: wattle.v1.RegistryService.SetAlias:output_type -> wattle.v1.SetAliasResponse
+	27, // 46: wattle.v1.RegistryService.DeleteAlias:output_type -> wattle.v1.DeleteAliasResponse
+	29, // 47: wattle.v1.RegistryService.SetBalance:output_type -> wattle.v1.SetBalanceResponse
+	31, // 48: wattle.v1.RegistryService.WatchServices:output_type -> wattle.v1.WatchServicesResponse
+	38, // [38:49] is the sub-list for method output_type
+	27, // [27:38] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_wattle_v1_registry_proto_init() }
@@ -1971,7 +2226,7 @@ func file_wattle_v1_registry_proto_init() {
 	if File_wattle_v1_registry_proto != nil {
 		return
 	}
-	file_wattle_v1_registry_proto_msgTypes[26].OneofWrappers = []any{
+	file_wattle_v1_registry_proto_msgTypes[29].OneofWrappers = []any{
 		(*WatchServicesResponse_Service)(nil),
 		(*WatchServicesResponse_Deleted)(nil),
 		(*WatchServicesResponse_Synced)(nil),
@@ -1981,8 +2236,8 @@ func file_wattle_v1_registry_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_v1_registry_proto_rawDesc), len(file_wattle_v1_registry_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   31,
+			NumEnums:      2,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -11,6 +11,7 @@ import (
 	v1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -1934,11 +1935,285 @@ func (*KeepBlobResponse) Descriptor() ([]byte, []int) {
 	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{33}
 }
 
+type InvokeRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Service  string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Version  uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Function string                 `protobuf:"bytes,3,opt,name=function,proto3" json:"function,omitempty"`
+	Payload  []byte                 `protobuf:"bytes,4,opt,name=payload,proto3" json:"payload,omitempty"`
+	// Shortens the function's own time limit. What the caller has left is the timeout of the request.
+	Timeout *durationpb.Duration `protobuf:"bytes,5,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// The call's place in its trace.
+	Traceparent string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
+	// The functions that wait for it, the outermost first, if functions do.
+	Chain []string `protobuf:"bytes,7,rep,name=chain,proto3" json:"chain,omitempty"`
+	// A module that is not ready is made ready for further calls: more will come.
+	Load          bool `protobuf:"varint,8,opt,name=load,proto3" json:"load,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvokeRequest) Reset() {
+	*x = InvokeRequest{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvokeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvokeRequest) ProtoMessage() {}
+
+func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvokeRequest.ProtoReflect.Descriptor instead.
+func (*InvokeRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *InvokeRequest) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *InvokeRequest) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *InvokeRequest) GetFunction() string {
+	if x != nil {
+		return x.Function
+	}
+	return ""
+}
+
+func (x *InvokeRequest) GetPayload() []byte {
+	if x != nil {
+		return x.Payload
+	}
+	return nil
+}
+
+func (x *InvokeRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *InvokeRequest) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
+}
+
+func (x *InvokeRequest) GetChain() []string {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *InvokeRequest) GetLoad() bool {
+	if x != nil {
+		return x.Load
+	}
+	return false
+}
+
+type InvokeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Calls under way on the node, and how many may be.
+	Calls    uint32 `protobuf:"varint,1,opt,name=calls,proto3" json:"calls,omitempty"`
+	MaxCalls uint32 `protobuf:"varint,2,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*InvokeResponse_Answer
+	//	*InvokeResponse_Failure
+	//	*InvokeResponse_Refusal
+	Outcome       isInvokeResponse_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InvokeResponse) Reset() {
+	*x = InvokeResponse{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InvokeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InvokeResponse) ProtoMessage() {}
+
+func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InvokeResponse.ProtoReflect.Descriptor instead.
+func (*InvokeResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *InvokeResponse) GetCalls() uint32 {
+	if x != nil {
+		return x.Calls
+	}
+	return 0
+}
+
+func (x *InvokeResponse) GetMaxCalls() uint32 {
+	if x != nil {
+		return x.MaxCalls
+	}
+	return 0
+}
+
+func (x *InvokeResponse) GetOutcome() isInvokeResponse_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *InvokeResponse) GetAnswer() *v1.InvokeResponse {
+	if x != nil {
+		if x, ok := x.Outcome.(*InvokeResponse_Answer); ok {
+			return x.Answer
+		}
+	}
+	return nil
+}
+
+func (x *InvokeResponse) GetFailure() *CallFailure {
+	if x != nil {
+		if x, ok := x.Outcome.(*InvokeResponse_Failure); ok {
+			return x.Failure
+		}
+	}
+	return nil
+}
+
+func (x *InvokeResponse) GetRefusal() *Refusal {
+	if x != nil {
+		if x, ok := x.Outcome.(*InvokeResponse_Refusal); ok {
+			return x.Refusal
+		}
+	}
+	return nil
+}
+
+type isInvokeResponse_Outcome interface {
+	isInvokeResponse_Outcome()
+}
+
+type InvokeResponse_Answer struct {
+	Answer *v1.InvokeResponse `protobuf:"bytes,3,opt,name=answer,proto3,oneof"`
+}
+
+type InvokeResponse_Failure struct {
+	Failure *CallFailure `protobuf:"bytes,4,opt,name=failure,proto3,oneof"`
+}
+
+type InvokeResponse_Refusal struct {
+	// The call did not begin.
+	Refusal *Refusal `protobuf:"bytes,5,opt,name=refusal,proto3,oneof"`
+}
+
+func (*InvokeResponse_Answer) isInvokeResponse_Outcome() {}
+
+func (*InvokeResponse_Failure) isInvokeResponse_Outcome() {}
+
+func (*InvokeResponse_Refusal) isInvokeResponse_Outcome() {}
+
+// CallFailure is the error of a call that may have begun.
+type CallFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Why   *Refusal               `protobuf:"bytes,1,opt,name=why,proto3" json:"why,omitempty"`
+	// What it took, if that is known.
+	Stats         *v1.CallStats `protobuf:"bytes,2,opt,name=stats,proto3" json:"stats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallFailure) Reset() {
+	*x = CallFailure{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallFailure) ProtoMessage() {}
+
+func (x *CallFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallFailure.ProtoReflect.Descriptor instead.
+func (*CallFailure) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *CallFailure) GetWhy() *Refusal {
+	if x != nil {
+		return x.Why
+	}
+	return nil
+}
+
+func (x *CallFailure) GetStats() *v1.CallStats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
 var File_wattle_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x19wattle/peer/v1/peer.proto\x12\x0ewattle.peer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19wattle/store/v1/job.proto\x1a\x14wattle/v1/node.proto\"\r\n" +
+	"\x19wattle/peer/v1/peer.proto\x12\x0ewattle.peer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19wattle/store/v1/job.proto\x1a\x16wattle/v1/invoke.proto\x1a\x14wattle/v1/node.proto\"\r\n" +
 	"\vJoinRequest\"V\n" +
 	"\fJoinResponse\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x14\n" +
@@ -2059,7 +2334,26 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"background\x18\x03 \x01(\bR\n" +
 	"background\"\x12\n" +
-	"\x10KeepBlobResponse2\x95\t\n" +
+	"\x10KeepBlobResponse\"\xfa\x01\n" +
+	"\rInvokeRequest\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x1a\n" +
+	"\bfunction\x18\x03 \x01(\tR\bfunction\x12\x18\n" +
+	"\apayload\x18\x04 \x01(\fR\apayload\x123\n" +
+	"\atimeout\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12 \n" +
+	"\vtraceparent\x18\x06 \x01(\tR\vtraceparent\x12\x14\n" +
+	"\x05chain\x18\a \x03(\tR\x05chain\x12\x12\n" +
+	"\x04load\x18\b \x01(\bR\x04load\"\xf1\x01\n" +
+	"\x0eInvokeResponse\x12\x14\n" +
+	"\x05calls\x18\x01 \x01(\rR\x05calls\x12\x1b\n" +
+	"\tmax_calls\x18\x02 \x01(\rR\bmaxCalls\x123\n" +
+	"\x06answer\x18\x03 \x01(\v2\x19.wattle.v1.InvokeResponseH\x00R\x06answer\x127\n" +
+	"\afailure\x18\x04 \x01(\v2\x1b.wattle.peer.v1.CallFailureH\x00R\afailure\x123\n" +
+	"\arefusal\x18\x05 \x01(\v2\x17.wattle.peer.v1.RefusalH\x00R\arefusalB\t\n" +
+	"\aoutcome\"d\n" +
+	"\vCallFailure\x12)\n" +
+	"\x03why\x18\x01 \x01(\v2\x17.wattle.peer.v1.RefusalR\x03why\x12*\n" +
+	"\x05stats\x18\x02 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats2\xde\t\n" +
 	"\vPeerService\x12A\n" +
 	"\x04Join\x12\x1b.wattle.peer.v1.JoinRequest\x1a\x1c.wattle.peer.v1.JoinResponse\x12J\n" +
 	"\aGetNode\x12\x1e.wattle.peer.v1.GetNodeRequest\x1a\x1f.wattle.peer.v1.GetNodeResponse\x12V\n" +
@@ -2075,7 +2369,8 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\bHasBlobs\x12\x1f.wattle.peer.v1.HasBlobsRequest\x1a .wattle.peer.v1.HasBlobsResponse\x12S\n" +
 	"\n" +
 	"Referenced\x12!.wattle.peer.v1.ReferencedRequest\x1a\".wattle.peer.v1.ReferencedResponse\x12M\n" +
-	"\bKeepBlob\x12\x1f.wattle.peer.v1.KeepBlobRequest\x1a .wattle.peer.v1.KeepBlobResponseB\xaf\x01\n" +
+	"\bKeepBlob\x12\x1f.wattle.peer.v1.KeepBlobRequest\x1a .wattle.peer.v1.KeepBlobResponse\x12G\n" +
+	"\x06Invoke\x12\x1d.wattle.peer.v1.InvokeRequest\x1a\x1e.wattle.peer.v1.InvokeResponseB\xaf\x01\n" +
 	"\x12com.wattle.peer.v1B\tPeerProtoP\x01Z4github.com/wattlehq/wattle/gen/wattle/peer/v1;peerv1\xa2\x02\x03WPX\xaa\x02\x0eWattle.Peer.V1\xca\x02\x0eWattle\\Peer\\V1\xe2\x02\x1aWattle\\Peer\\V1\\GPBMetadata\xea\x02\x10Wattle::Peer::V1b\x06proto3"
 
 var (
@@ -2090,7 +2385,7 @@ func file_wattle_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_wattle_peer_v1_peer_proto_rawDescData
 }
 
-var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*JoinRequest)(nil),            // 0: wattle.peer.v1.JoinRequest
 	(*JoinResponse)(nil),           // 1: wattle.peer.v1.JoinResponse
@@ -2126,55 +2421,69 @@ var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*ReferencedResponse)(nil),     // 31: wattle.peer.v1.ReferencedResponse
 	(*KeepBlobRequest)(nil),        // 32: wattle.peer.v1.KeepBlobRequest
 	(*KeepBlobResponse)(nil),       // 33: wattle.peer.v1.KeepBlobResponse
-	nil,                            // 34: wattle.peer.v1.Refusal.FieldsEntry
-	(*v1.Node)(nil),                // 35: wattle.v1.Node
-	(*timestamppb.Timestamp)(nil),  // 36: google.protobuf.Timestamp
-	(*v11.FilePart)(nil),           // 37: wattle.store.v1.FilePart
+	(*InvokeRequest)(nil),          // 34: wattle.peer.v1.InvokeRequest
+	(*InvokeResponse)(nil),         // 35: wattle.peer.v1.InvokeResponse
+	(*CallFailure)(nil),            // 36: wattle.peer.v1.CallFailure
+	nil,                            // 37: wattle.peer.v1.Refusal.FieldsEntry
+	(*v1.Node)(nil),                // 38: wattle.v1.Node
+	(*timestamppb.Timestamp)(nil),  // 39: google.protobuf.Timestamp
+	(*v11.FilePart)(nil),           // 40: wattle.store.v1.FilePart
+	(*durationpb.Duration)(nil),    // 41: google.protobuf.Duration
+	(*v1.InvokeResponse)(nil),      // 42: wattle.v1.InvokeResponse
+	(*v1.CallStats)(nil),           // 43: wattle.v1.CallStats
 }
 var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
-	35, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
+	38, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
 	7,  // 1: wattle.peer.v1.GetReplicasResponse.replicas:type_name -> wattle.peer.v1.ReplicaStatus
 	6,  // 2: wattle.peer.v1.GetReplicasResponse.lacks:type_name -> wattle.peer.v1.Lack
-	36, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
+	39, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
 	8,  // 4: wattle.peer.v1.ReplicaStatus.members:type_name -> wattle.peer.v1.MemberStatus
 	10, // 5: wattle.peer.v1.ChangeMembersRequest.steps:type_name -> wattle.peer.v1.MemberStep
 	18, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
-	34, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
+	37, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
 	20, // 8: wattle.peer.v1.ReadRequest.unless:type_name -> wattle.peer.v1.Unless
-	37, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
-	0,  // 10: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
-	2,  // 11: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
-	4,  // 12: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
-	9,  // 13: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
-	12, // 14: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
-	14, // 15: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
-	16, // 16: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
-	19, // 17: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
-	22, // 18: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
-	24, // 19: wattle.peer.v1.PeerService.ReadFile:input_type -> wattle.peer.v1.ReadFileRequest
-	26, // 20: wattle.peer.v1.PeerService.DescribeBlob:input_type -> wattle.peer.v1.DescribeBlobRequest
-	28, // 21: wattle.peer.v1.PeerService.HasBlobs:input_type -> wattle.peer.v1.HasBlobsRequest
-	30, // 22: wattle.peer.v1.PeerService.Referenced:input_type -> wattle.peer.v1.ReferencedRequest
-	32, // 23: wattle.peer.v1.PeerService.KeepBlob:input_type -> wattle.peer.v1.KeepBlobRequest
-	1,  // 24: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
-	3,  // 25: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
-	5,  // 26: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
-	11, // 27: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
-	13, // 28: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
-	15, // 29: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
-	17, // 30: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
-	21, // 31: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
-	23, // 32: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
-	25, // 33: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
-	27, // 34: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
-	29, // 35: wattle.peer.v1.PeerService.HasBlobs:output_type -> wattle.peer.v1.HasBlobsResponse
-	31, // 36: wattle.peer.v1.PeerService.Referenced:output_type -> wattle.peer.v1.ReferencedResponse
-	33, // 37: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
-	24, // [24:38] is the sub-list for method output_type
-	10, // [10:24] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	40, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
+	41, // 10: wattle.peer.v1.InvokeRequest.timeout:type_name -> google.protobuf.Duration
+	42, // 11: wattle.peer.v1.InvokeResponse.answer:type_name -> wattle.v1.InvokeResponse
+	36, // 12: wattle.peer.v1.InvokeResponse.failure:type_name -> wattle.peer.v1.CallFailure
+	18, // 13: wattle.peer.v1.InvokeResponse.refusal:type_name -> wattle.peer.v1.Refusal
+	18, // 14: wattle.peer.v1.CallFailure.why:type_name -> wattle.peer.v1.Refusal
+	43, // 15: wattle.peer.v1.CallFailure.stats:type_name -> wattle.v1.CallStats
+	0,  // 16: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
+	2,  // 17: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
+	4,  // 18: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
+	9,  // 19: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
+	12, // 20: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
+	14, // 21: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
+	16, // 22: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
+	19, // 23: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
+	22, // 24: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
+	24, // 25: wattle.peer.v1.PeerService.ReadFile:input_type -> wattle.peer.v1.ReadFileRequest
+	26, // 26: wattle.peer.v1.PeerService.DescribeBlob:input_type -> wattle.peer.v1.DescribeBlobRequest
+	28, // 27: wattle.peer.v1.PeerService.HasBlobs:input_type -> wattle.peer.v1.HasBlobsRequest
+	30, // 28: wattle.peer.v1.PeerService.Referenced:input_type -> wattle.peer.v1.ReferencedRequest
+	32, // 29: wattle.peer.v1.PeerService.KeepBlob:input_type -> wattle.peer.v1.KeepBlobRequest
+	34, // 30: wattle.peer.v1.PeerService.Invoke:input_type -> wattle.peer.v1.InvokeRequest
+	1,  // 31: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
+	3,  // 32: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
+	5,  // 33: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
+	11, // 34: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
+	13, // 35: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
+	15, // 36: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
+	17, // 37: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
+	21, // 38: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
+	23, // 39: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
+	25, // 40: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
+	27, // 41: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
+	29, // 42: wattle.peer.v1.PeerService.HasBlobs:output_type -> wattle.peer.v1.HasBlobsResponse
+	31, // 43: wattle.peer.v1.PeerService.Referenced:output_type -> wattle.peer.v1.ReferencedResponse
+	33, // 44: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
+	35, // 45: wattle.peer.v1.PeerService.Invoke:output_type -> wattle.peer.v1.InvokeResponse
+	31, // [31:46] is the sub-list for method output_type
+	16, // [16:31] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_wattle_peer_v1_peer_proto_init() }
@@ -2187,13 +2496,18 @@ func file_wattle_peer_v1_peer_proto_init() {
 		(*MemberStep_Promote)(nil),
 		(*MemberStep_Remove)(nil),
 	}
+	file_wattle_peer_v1_peer_proto_msgTypes[35].OneofWrappers = []any{
+		(*InvokeResponse_Answer)(nil),
+		(*InvokeResponse_Failure)(nil),
+		(*InvokeResponse_Refusal)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_peer_v1_peer_proto_rawDesc), len(file_wattle_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

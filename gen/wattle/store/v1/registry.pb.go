@@ -32,6 +32,7 @@ type RegistryCommand struct {
 	//	*RegistryCommand_DeleteVersion
 	//	*RegistryCommand_SetAlias
 	//	*RegistryCommand_DeleteAlias
+	//	*RegistryCommand_SetBalance
 	Change        isRegistryCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -119,6 +120,15 @@ func (x *RegistryCommand) GetDeleteAlias() *DeleteAlias {
 	return nil
 }
 
+func (x *RegistryCommand) GetSetBalance() *SetBalance {
+	if x != nil {
+		if x, ok := x.Change.(*RegistryCommand_SetBalance); ok {
+			return x.SetBalance
+		}
+	}
+	return nil
+}
+
 type isRegistryCommand_Change interface {
 	isRegistryCommand_Change()
 }
@@ -143,6 +153,10 @@ type RegistryCommand_DeleteAlias struct {
 	DeleteAlias *DeleteAlias `protobuf:"bytes,5,opt,name=delete_alias,json=deleteAlias,proto3,oneof"`
 }
 
+type RegistryCommand_SetBalance struct {
+	SetBalance *SetBalance `protobuf:"bytes,6,opt,name=set_balance,json=setBalance,proto3,oneof"`
+}
+
 func (*RegistryCommand_CreateVersion) isRegistryCommand_Change() {}
 
 func (*RegistryCommand_DeleteService) isRegistryCommand_Change() {}
@@ -152,6 +166,8 @@ func (*RegistryCommand_DeleteVersion) isRegistryCommand_Change() {}
 func (*RegistryCommand_SetAlias) isRegistryCommand_Change() {}
 
 func (*RegistryCommand_DeleteAlias) isRegistryCommand_Change() {}
+
+func (*RegistryCommand_SetBalance) isRegistryCommand_Change() {}
 
 type CreateVersion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -414,6 +430,58 @@ func (x *DeleteAlias) GetAlias() string {
 	return ""
 }
 
+type SetBalance struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Service       string                 `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Balance       *v1.Balance            `protobuf:"bytes,2,opt,name=balance,proto3" json:"balance,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetBalance) Reset() {
+	*x = SetBalance{}
+	mi := &file_wattle_store_v1_registry_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetBalance) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetBalance) ProtoMessage() {}
+
+func (x *SetBalance) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_store_v1_registry_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetBalance.ProtoReflect.Descriptor instead.
+func (*SetBalance) Descriptor() ([]byte, []int) {
+	return file_wattle_store_v1_registry_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SetBalance) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *SetBalance) GetBalance() *v1.Balance {
+	if x != nil {
+		return x.Balance
+	}
+	return nil
+}
+
 // ServiceRecord is one service at rest.
 type ServiceRecord struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -428,7 +496,7 @@ type ServiceRecord struct {
 
 func (x *ServiceRecord) Reset() {
 	*x = ServiceRecord{}
-	mi := &file_wattle_store_v1_registry_proto_msgTypes[6]
+	mi := &file_wattle_store_v1_registry_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -440,7 +508,7 @@ func (x *ServiceRecord) String() string {
 func (*ServiceRecord) ProtoMessage() {}
 
 func (x *ServiceRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_registry_proto_msgTypes[6]
+	mi := &file_wattle_store_v1_registry_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -453,7 +521,7 @@ func (x *ServiceRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceRecord.ProtoReflect.Descriptor instead.
 func (*ServiceRecord) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_registry_proto_rawDescGZIP(), []int{6}
+	return file_wattle_store_v1_registry_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ServiceRecord) GetService() *v1.Service {
@@ -489,7 +557,7 @@ type RegistryResult struct {
 
 func (x *RegistryResult) Reset() {
 	*x = RegistryResult{}
-	mi := &file_wattle_store_v1_registry_proto_msgTypes[7]
+	mi := &file_wattle_store_v1_registry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -501,7 +569,7 @@ func (x *RegistryResult) String() string {
 func (*RegistryResult) ProtoMessage() {}
 
 func (x *RegistryResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_registry_proto_msgTypes[7]
+	mi := &file_wattle_store_v1_registry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -514,7 +582,7 @@ func (x *RegistryResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegistryResult.ProtoReflect.Descriptor instead.
 func (*RegistryResult) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_registry_proto_rawDescGZIP(), []int{7}
+	return file_wattle_store_v1_registry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RegistryResult) GetService() *v1.Service {
@@ -542,13 +610,15 @@ var File_wattle_store_v1_registry_proto protoreflect.FileDescriptor
 
 const file_wattle_store_v1_registry_proto_rawDesc = "" +
 	"\n" +
-	"\x1ewattle/store/v1/registry.proto\x12\x0fwattle.store.v1\x1a\x18wattle/v1/registry.proto\"\xf3\x02\n" +
+	"\x1ewattle/store/v1/registry.proto\x12\x0fwattle.store.v1\x1a\x18wattle/v1/registry.proto\"\xb3\x03\n" +
 	"\x0fRegistryCommand\x12G\n" +
 	"\x0ecreate_version\x18\x01 \x01(\v2\x1e.wattle.store.v1.CreateVersionH\x00R\rcreateVersion\x12G\n" +
 	"\x0edelete_service\x18\x02 \x01(\v2\x1e.wattle.store.v1.DeleteServiceH\x00R\rdeleteService\x12G\n" +
 	"\x0edelete_version\x18\x03 \x01(\v2\x1e.wattle.store.v1.DeleteVersionH\x00R\rdeleteVersion\x128\n" +
 	"\tset_alias\x18\x04 \x01(\v2\x19.wattle.store.v1.SetAliasH\x00R\bsetAlias\x12A\n" +
-	"\fdelete_alias\x18\x05 \x01(\v2\x1c.wattle.store.v1.DeleteAliasH\x00R\vdeleteAliasB\b\n" +
+	"\fdelete_alias\x18\x05 \x01(\v2\x1c.wattle.store.v1.DeleteAliasH\x00R\vdeleteAlias\x12>\n" +
+	"\vset_balance\x18\x06 \x01(\v2\x1b.wattle.store.v1.SetBalanceH\x00R\n" +
+	"setBalanceB\b\n" +
 	"\x06change\"W\n" +
 	"\rCreateVersion\x12,\n" +
 	"\aversion\x18\x01 \x01(\v2\x12.wattle.v1.VersionR\aversion\x12\x18\n" +
@@ -564,7 +634,11 @@ const file_wattle_store_v1_registry_proto_rawDesc = "" +
 	"\x06number\x18\x03 \x01(\x04R\x06number\"=\n" +
 	"\vDeleteAlias\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x14\n" +
-	"\x05alias\x18\x02 \x01(\tR\x05alias\"x\n" +
+	"\x05alias\x18\x02 \x01(\tR\x05alias\"T\n" +
+	"\n" +
+	"SetBalance\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12,\n" +
+	"\abalance\x18\x02 \x01(\v2\x12.wattle.v1.BalanceR\abalance\"x\n" +
 	"\rServiceRecord\x12,\n" +
 	"\aservice\x18\x01 \x01(\v2\x12.wattle.v1.ServiceR\aservice\x12\x1f\n" +
 	"\vnext_number\x18\x02 \x01(\x04R\n" +
@@ -588,7 +662,7 @@ func file_wattle_store_v1_registry_proto_rawDescGZIP() []byte {
 	return file_wattle_store_v1_registry_proto_rawDescData
 }
 
-var file_wattle_store_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_wattle_store_v1_registry_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_wattle_store_v1_registry_proto_goTypes = []any{
 	(*RegistryCommand)(nil), // 0: wattle.store.v1.RegistryCommand
 	(*CreateVersion)(nil),   // 1: wattle.store.v1.CreateVersion
@@ -596,26 +670,30 @@ var file_wattle_store_v1_registry_proto_goTypes = []any{
 	(*DeleteVersion)(nil),   // 3: wattle.store.v1.DeleteVersion
 	(*SetAlias)(nil),        // 4: wattle.store.v1.SetAlias
 	(*DeleteAlias)(nil),     // 5: wattle.store.v1.DeleteAlias
-	(*ServiceRecord)(nil),   // 6: wattle.store.v1.ServiceRecord
-	(*RegistryResult)(nil),  // 7: wattle.store.v1.RegistryResult
-	(*v1.Version)(nil),      // 8: wattle.v1.Version
-	(*v1.Service)(nil),      // 9: wattle.v1.Service
+	(*SetBalance)(nil),      // 6: wattle.store.v1.SetBalance
+	(*ServiceRecord)(nil),   // 7: wattle.store.v1.ServiceRecord
+	(*RegistryResult)(nil),  // 8: wattle.store.v1.RegistryResult
+	(*v1.Version)(nil),      // 9: wattle.v1.Version
+	(*v1.Balance)(nil),      // 10: wattle.v1.Balance
+	(*v1.Service)(nil),      // 11: wattle.v1.Service
 }
 var file_wattle_store_v1_registry_proto_depIdxs = []int32{
-	1, // 0: wattle.store.v1.RegistryCommand.create_version:type_name -> wattle.store.v1.CreateVersion
-	2, // 1: wattle.store.v1.RegistryCommand.delete_service:type_name -> wattle.store.v1.DeleteService
-	3, // 2: wattle.store.v1.RegistryCommand.delete_version:type_name -> wattle.store.v1.DeleteVersion
-	4, // 3: wattle.store.v1.RegistryCommand.set_alias:type_name -> wattle.store.v1.SetAlias
-	5, // 4: wattle.store.v1.RegistryCommand.delete_alias:type_name -> wattle.store.v1.DeleteAlias
-	8, // 5: wattle.store.v1.CreateVersion.version:type_name -> wattle.v1.Version
-	9, // 6: wattle.store.v1.ServiceRecord.service:type_name -> wattle.v1.Service
-	9, // 7: wattle.store.v1.RegistryResult.service:type_name -> wattle.v1.Service
-	8, // 8: wattle.store.v1.RegistryResult.version:type_name -> wattle.v1.Version
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	1,  // 0: wattle.store.v1.RegistryCommand.create_version:type_name -> wattle.store.v1.CreateVersion
+	2,  // 1: wattle.store.v1.RegistryCommand.delete_service:type_name -> wattle.store.v1.DeleteService
+	3,  // 2: wattle.store.v1.RegistryCommand.delete_version:type_name -> wattle.store.v1.DeleteVersion
+	4,  // 3: wattle.store.v1.RegistryCommand.set_alias:type_name -> wattle.store.v1.SetAlias
+	5,  // 4: wattle.store.v1.RegistryCommand.delete_alias:type_name -> wattle.store.v1.DeleteAlias
+	6,  // 5: wattle.store.v1.RegistryCommand.set_balance:type_name -> wattle.store.v1.SetBalance
+	9,  // 6: wattle.store.v1.CreateVersion.version:type_name -> wattle.v1.Version
+	10, // 7: wattle.store.v1.SetBalance.balance:type_name -> wattle.v1.Balance
+	11, // 8: wattle.store.v1.ServiceRecord.service:type_name -> wattle.v1.Service
+	11, // 9: wattle.store.v1.RegistryResult.service:type_name -> wattle.v1.Service
+	9,  // 10: wattle.store.v1.RegistryResult.version:type_name -> wattle.v1.Version
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_wattle_store_v1_registry_proto_init() }
@@ -629,6 +707,7 @@ func file_wattle_store_v1_registry_proto_init() {
 		(*RegistryCommand_DeleteVersion)(nil),
 		(*RegistryCommand_SetAlias)(nil),
 		(*RegistryCommand_DeleteAlias)(nil),
+		(*RegistryCommand_SetBalance)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -636,7 +715,7 @@ func file_wattle_store_v1_registry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_store_v1_registry_proto_rawDesc), len(file_wattle_store_v1_registry_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

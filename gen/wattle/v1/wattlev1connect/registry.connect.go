@@ -60,6 +60,9 @@ const (
 	// RegistryServiceDeleteAliasProcedure is the fully-qualified name of the RegistryService's
 	// DeleteAlias RPC.
 	RegistryServiceDeleteAliasProcedure = "/wattle.v1.RegistryService/DeleteAlias"
+	// RegistryServiceSetBalanceProcedure is the fully-qualified name of the RegistryService's
+	// SetBalance RPC.
+	RegistryServiceSetBalanceProcedure = "/wattle.v1.RegistryService/SetBalance"
 	// RegistryServiceWatchServicesProcedure is the fully-qualified name of the RegistryService's
 	// WatchServices RPC.
 	RegistryServiceWatchServicesProcedure = "/wattle.v1.RegistryService/WatchServices"
@@ -82,6 +85,8 @@ type RegistryServiceClient interface {
 	// SetAlias points a name at a version; pointing it back is a roll-back.
 	SetAlias(context.Context, *connect.Request[v1.SetAliasRequest]) (*connect.Response[v1.SetAliasResponse], error)
 	DeleteAlias(context.Context, *connect.Request[v1.DeleteAliasRequest]) (*connect.Response[v1.DeleteAliasResponse], error)
+	// SetBalance says which nodes run the calls of a service.
+	SetBalance(context.Context, *connect.Request[v1.SetBalanceRequest]) (*connect.Response[v1.SetBalanceResponse], error)
 	// WatchServices sends every service there is, then every change as it happens.
 	WatchServices(context.Context, *connect.Request[v1.WatchServicesRequest]) (*connect.ServerStreamForClient[v1.WatchServicesResponse], error)
 }
@@ -157,6 +162,13 @@ func NewRegistryServiceClient(httpClient connect.HTTPClient, baseURL string, opt
 			connect.WithSchema(registryServiceMethods.ByName("DeleteAlias")),
 			connect.WithClientOptions(opts...),
 		),
+		setBalance: connect.NewClient[v1.SetBalanceRequest, v1.SetBalanceResponse](
+			httpClient,
+			baseURL+RegistryServiceSetBalanceProcedure,
+			connect.WithSchema(registryServiceMethods.ByName("SetBalance")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
 		watchServices: connect.NewClient[v1.WatchServicesRequest, v1.WatchServicesResponse](
 			httpClient,
 			baseURL+RegistryServiceWatchServicesProcedure,
@@ -177,6 +189,7 @@ type registryServiceClient struct {
 	deleteVersion *connect.Client[v1.DeleteVersionRequest, v1.DeleteVersionResponse]
 	setAlias      *connect.Client[v1.SetAliasRequest, v1.SetAliasResponse]
 	deleteAlias   *connect.Client[v1.DeleteAliasRequest, v1.DeleteAliasResponse]
+	setBalance    *connect.Client[v1.SetBalanceRequest, v1.SetBalanceResponse]
 	watchServices *connect.Client[v1.WatchServicesRequest, v1.WatchServicesResponse]
 }
 
@@ -225,6 +238,11 @@ func (c *registryServiceClient) DeleteAlias(ctx context.Context, req *connect.Re
 	return c.deleteAlias.CallUnary(ctx, req)
 }
 
+// SetBalance calls wattle.v1.RegistryService.SetBalance.
+func (c *registryServiceClient) SetBalance(ctx context.Context, req *connect.Request[v1.SetBalanceRequest]) (*connect.Response[v1.SetBalanceResponse], error) {
+	return c.setBalance.CallUnary(ctx, req)
+}
+
 // WatchServices calls wattle.v1.RegistryService.WatchServices.
 func (c *registryServiceClient) WatchServices(ctx context.Context, req *connect.Request[v1.WatchServicesRequest]) (*connect.ServerStreamForClient[v1.WatchServicesResponse], error) {
 	return c.watchServices.CallServerStream(ctx, req)
@@ -247,6 +265,8 @@ type RegistryServiceHandler interface {
 	// SetAlias points a name at a version; pointing it back is a roll-back.
 	SetAlias(context.Context, *connect.Request[v1.SetAliasRequest]) (*connect.Response[v1.SetAliasResponse], error)
 	DeleteAlias(context.Context, *connect.Request[v1.DeleteAliasRequest]) (*connect.Response[v1.DeleteAliasResponse], error)
+	// SetBalance says which nodes run the calls of a service.
+	SetBalance(context.Context, *connect.Request[v1.SetBalanceRequest]) (*connect.Response[v1.SetBalanceResponse], error)
 	// WatchServices sends every service there is, then every change as it happens.
 	WatchServices(context.Context, *connect.Request[v1.WatchServicesRequest], *connect.ServerStream[v1.WatchServicesResponse]) error
 }
@@ -318,6 +338,13 @@ func NewRegistryServiceHandler(svc RegistryServiceHandler, opts ...connect.Handl
 		connect.WithSchema(registryServiceMethods.ByName("DeleteAlias")),
 		connect.WithHandlerOptions(opts...),
 	)
+	registryServiceSetBalanceHandler := connect.NewUnaryHandler(
+		RegistryServiceSetBalanceProcedure,
+		svc.SetBalance,
+		connect.WithSchema(registryServiceMethods.ByName("SetBalance")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
 	registryServiceWatchServicesHandler := connect.NewServerStreamHandler(
 		RegistryServiceWatchServicesProcedure,
 		svc.WatchServices,
@@ -344,6 +371,8 @@ func NewRegistryServiceHandler(svc RegistryServiceHandler, opts ...connect.Handl
 			registryServiceSetAliasHandler.ServeHTTP(w, r)
 		case RegistryServiceDeleteAliasProcedure:
 			registryServiceDeleteAliasHandler.ServeHTTP(w, r)
+		case RegistryServiceSetBalanceProcedure:
+			registryServiceSetBalanceHandler.ServeHTTP(w, r)
 		case RegistryServiceWatchServicesProcedure:
 			registryServiceWatchServicesHandler.ServeHTTP(w, r)
 		default:
@@ -389,6 +418,10 @@ func (UnimplementedRegistryServiceHandler) SetAlias(context.Context, *connect.Re
 
 func (UnimplementedRegistryServiceHandler) DeleteAlias(context.Context, *connect.Request[v1.DeleteAliasRequest]) (*connect.Response[v1.DeleteAliasResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.RegistryService.DeleteAlias is not implemented"))
+}
+
+func (UnimplementedRegistryServiceHandler) SetBalance(context.Context, *connect.Request[v1.SetBalanceRequest]) (*connect.Response[v1.SetBalanceResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.RegistryService.SetBalance is not implemented"))
 }
 
 func (UnimplementedRegistryServiceHandler) WatchServices(context.Context, *connect.Request[v1.WatchServicesRequest], *connect.ServerStream[v1.WatchServicesResponse]) error {

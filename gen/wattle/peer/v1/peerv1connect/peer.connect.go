@@ -65,6 +65,8 @@ const (
 	PeerServiceReferencedProcedure = "/wattle.peer.v1.PeerService/Referenced"
 	// PeerServiceKeepBlobProcedure is the fully-qualified name of the PeerService's KeepBlob RPC.
 	PeerServiceKeepBlobProcedure = "/wattle.peer.v1.PeerService/KeepBlob"
+	// PeerServiceInvokeProcedure is the fully-qualified name of the PeerService's Invoke RPC.
+	PeerServiceInvokeProcedure = "/wattle.peer.v1.PeerService/Invoke"
 )
 
 // PeerServiceClient is a client for the wattle.peer.v1.PeerService service.
@@ -97,6 +99,8 @@ type PeerServiceClient interface {
 	Referenced(context.Context, *connect.Request[v1.ReferencedRequest]) (*connect.Response[v1.ReferencedResponse], error)
 	// KeepBlob has a node fetch a blob, and keep it for a while whether or not something refers to it.
 	KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error)
+	// Invoke runs a call that came to another node. It is not passed on, and answers at once where it cannot begin.
+	Invoke(context.Context, *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error)
 }
 
 // NewPeerServiceClient constructs a client for the wattle.peer.v1.PeerService service. By default,
@@ -194,6 +198,12 @@ func NewPeerServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(peerServiceMethods.ByName("KeepBlob")),
 			connect.WithClientOptions(opts...),
 		),
+		invoke: connect.NewClient[v1.InvokeRequest, v1.InvokeResponse](
+			httpClient,
+			baseURL+PeerServiceInvokeProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("Invoke")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -213,6 +223,7 @@ type peerServiceClient struct {
 	hasBlobs       *connect.Client[v1.HasBlobsRequest, v1.HasBlobsResponse]
 	referenced     *connect.Client[v1.ReferencedRequest, v1.ReferencedResponse]
 	keepBlob       *connect.Client[v1.KeepBlobRequest, v1.KeepBlobResponse]
+	invoke         *connect.Client[v1.InvokeRequest, v1.InvokeResponse]
 }
 
 // Join calls wattle.peer.v1.PeerService.Join.
@@ -285,6 +296,11 @@ func (c *peerServiceClient) KeepBlob(ctx context.Context, req *connect.Request[v
 	return c.keepBlob.CallUnary(ctx, req)
 }
 
+// Invoke calls wattle.peer.v1.PeerService.Invoke.
+func (c *peerServiceClient) Invoke(ctx context.Context, req *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error) {
+	return c.invoke.CallUnary(ctx, req)
+}
+
 // PeerServiceHandler is an implementation of the wattle.peer.v1.PeerService service.
 type PeerServiceHandler interface {
 	// Join tells a new node what it has to know to be a member.
@@ -315,6 +331,8 @@ type PeerServiceHandler interface {
 	Referenced(context.Context, *connect.Request[v1.ReferencedRequest]) (*connect.Response[v1.ReferencedResponse], error)
 	// KeepBlob has a node fetch a blob, and keep it for a while whether or not something refers to it.
 	KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error)
+	// Invoke runs a call that came to another node. It is not passed on, and answers at once where it cannot begin.
+	Invoke(context.Context, *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error)
 }
 
 // NewPeerServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -408,6 +426,12 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(peerServiceMethods.ByName("KeepBlob")),
 		connect.WithHandlerOptions(opts...),
 	)
+	peerServiceInvokeHandler := connect.NewUnaryHandler(
+		PeerServiceInvokeProcedure,
+		svc.Invoke,
+		connect.WithSchema(peerServiceMethods.ByName("Invoke")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/wattle.peer.v1.PeerService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case PeerServiceJoinProcedure:
@@ -438,6 +462,8 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 			peerServiceReferencedHandler.ServeHTTP(w, r)
 		case PeerServiceKeepBlobProcedure:
 			peerServiceKeepBlobHandler.ServeHTTP(w, r)
+		case PeerServiceInvokeProcedure:
+			peerServiceInvokeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -501,4 +527,8 @@ func (UnimplementedPeerServiceHandler) Referenced(context.Context, *connect.Requ
 
 func (UnimplementedPeerServiceHandler) KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.KeepBlob is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) Invoke(context.Context, *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.Invoke is not implemented"))
 }
