@@ -32,10 +32,9 @@ func (n *Node) keepModules(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		nodes := append(n.others(), shard.NodeID(n.ID()))
-		slices.Sort(nodes)
+		nodes := n.keeping()
 		revision := n.view.Revision()
-		if len(nodes) < 2 || revision == done && slices.Equal(nodes, among) || time.Now().Before(retry) {
+		if len(n.others()) == 0 || revision == done && slices.Equal(nodes, among) || time.Now().Before(retry) {
 			continue
 		}
 		if n.fetchModules(ctx, nodes) {

@@ -72,6 +72,8 @@ func (a *app) up() *cobra.Command {
 	f.StringVar(&cfg.PeerAddr, "peer-addr", "", "where the node answers other nodes (default two ports after the API's)")
 	f.StringVar(&cfg.Advertise, "advertise", "", "the IP address by which other nodes reach this one, where that is not one it listens on")
 	f.StringVar(&cfg.Zone, "zone", "", "what fails together, such as a rack: replicas are spread over zones")
+	f.BoolVar(&cfg.Worker, "worker", false, "only work: keep no replicas. The node needs a cluster to join")
+	f.DurationVar(&cfg.Linger, "linger", 0, "how long a node that stops takes new connections after /readyz says no, for load balancers that look there")
 	f.DurationVar(&cfg.Grace, "grace", 0, "how long a node may be silent before its replicas are replaced (default 5m)")
 	f.BoolVar(&cfg.Insecure, "insecure", false, "listen beyond loopback although nothing is authenticated yet")
 	f.StringArrayVar(&cfg.AllowDirs, "allow-dir", nil, "a directory whose files jobs may read; may be repeated")

@@ -241,7 +241,9 @@ type GetReplicasResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Replicas []*ReplicaStatus       `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	// Of the node that leads the first shard, which watches all of them: those that have no leader or too few voters.
-	Lacks         []*Lack `protobuf:"bytes,2,rep,name=lacks,proto3" json:"lacks,omitempty"`
+	Lacks []*Lack `protobuf:"bytes,2,rep,name=lacks,proto3" json:"lacks,omitempty"`
+	// This node is about to stop: it wants to lead nothing.
+	Stopping      bool `protobuf:"varint,3,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -288,6 +290,13 @@ func (x *GetReplicasResponse) GetLacks() []*Lack {
 		return x.Lacks
 	}
 	return nil
+}
+
+func (x *GetReplicasResponse) GetStopping() bool {
+	if x != nil {
+		return x.Stopping
+	}
+	return false
 }
 
 // Lack says since when a shard has had no leader or too few voters.
@@ -929,6 +938,78 @@ func (*RetireReplicaResponse) Descriptor() ([]byte, []int) {
 	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
+type DismissRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DismissRequest) Reset() {
+	*x = DismissRequest{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DismissRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DismissRequest) ProtoMessage() {}
+
+func (x *DismissRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DismissRequest.ProtoReflect.Descriptor instead.
+func (*DismissRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+}
+
+type DismissResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DismissResponse) Reset() {
+	*x = DismissResponse{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DismissResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DismissResponse) ProtoMessage() {}
+
+func (x *DismissResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DismissResponse.ProtoReflect.Descriptor instead.
+func (*DismissResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+}
+
 type ProposeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
@@ -941,7 +1022,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1034,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1047,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProposeRequest) GetSlot() uint32 {
@@ -1008,7 +1089,7 @@ type ProposeResponse struct {
 
 func (x *ProposeResponse) Reset() {
 	*x = ProposeResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1101,7 @@ func (x *ProposeResponse) String() string {
 func (*ProposeResponse) ProtoMessage() {}
 
 func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1114,7 @@ func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeResponse.ProtoReflect.Descriptor instead.
 func (*ProposeResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ProposeResponse) GetValue() []byte {
@@ -1064,7 +1145,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1157,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1170,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Refusal) GetKind() uint32 {
@@ -1141,7 +1222,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1234,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1247,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{19}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadRequest) GetShard() uint32 {
@@ -1208,7 +1289,7 @@ type Unless struct {
 
 func (x *Unless) Reset() {
 	*x = Unless{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1301,7 @@ func (x *Unless) String() string {
 func (*Unless) ProtoMessage() {}
 
 func (x *Unless) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1314,7 @@ func (x *Unless) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unless.ProtoReflect.Descriptor instead.
 func (*Unless) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Unless) GetKey() []byte {
@@ -1264,7 +1345,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1357,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1370,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{21}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReadResponse) GetSlot() uint32 {
@@ -1323,7 +1404,7 @@ type FetchBlobRequest struct {
 
 func (x *FetchBlobRequest) Reset() {
 	*x = FetchBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1416,7 @@ func (x *FetchBlobRequest) String() string {
 func (*FetchBlobRequest) ProtoMessage() {}
 
 func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1429,7 @@ func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{22}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FetchBlobRequest) GetDigest() string {
@@ -1376,7 +1457,7 @@ type FetchBlobResponse struct {
 
 func (x *FetchBlobResponse) Reset() {
 	*x = FetchBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1469,7 @@ func (x *FetchBlobResponse) String() string {
 func (*FetchBlobResponse) ProtoMessage() {}
 
 func (x *FetchBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1482,7 @@ func (x *FetchBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobResponse.ProtoReflect.Descriptor instead.
 func (*FetchBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{23}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FetchBlobResponse) GetData() []byte {
@@ -1428,7 +1509,7 @@ type StoreBlobRequest struct {
 
 func (x *StoreBlobRequest) Reset() {
 	*x = StoreBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1521,7 @@ func (x *StoreBlobRequest) String() string {
 func (*StoreBlobRequest) ProtoMessage() {}
 
 func (x *StoreBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1534,7 @@ func (x *StoreBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreBlobRequest.ProtoReflect.Descriptor instead.
 func (*StoreBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{24}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *StoreBlobRequest) GetDigest() string {
@@ -1478,7 +1559,7 @@ type StoreBlobResponse struct {
 
 func (x *StoreBlobResponse) Reset() {
 	*x = StoreBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1571,7 @@ func (x *StoreBlobResponse) String() string {
 func (*StoreBlobResponse) ProtoMessage() {}
 
 func (x *StoreBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1584,7 @@ func (x *StoreBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoreBlobResponse.ProtoReflect.Descriptor instead.
 func (*StoreBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{25}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{27}
 }
 
 var File_wattle_peer_v1_peer_proto protoreflect.FileDescriptor
@@ -1519,10 +1600,11 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x0eGetNodeRequest\"6\n" +
 	"\x0fGetNodeResponse\x12#\n" +
 	"\x04node\x18\x01 \x01(\v2\x0f.wattle.v1.NodeR\x04node\"\x14\n" +
-	"\x12GetReplicasRequest\"|\n" +
+	"\x12GetReplicasRequest\"\x98\x01\n" +
 	"\x13GetReplicasResponse\x129\n" +
 	"\breplicas\x18\x01 \x03(\v2\x1d.wattle.peer.v1.ReplicaStatusR\breplicas\x12*\n" +
-	"\x05lacks\x18\x02 \x03(\v2\x14.wattle.peer.v1.LackR\x05lacks\"i\n" +
+	"\x05lacks\x18\x02 \x03(\v2\x14.wattle.peer.v1.LackR\x05lacks\x12\x1a\n" +
+	"\bstopping\x18\x03 \x01(\bR\bstopping\"i\n" +
 	"\x04Lack\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
@@ -1564,7 +1646,9 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x14RetireReplicaRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\x04R\areplica\"\x17\n" +
-	"\x15RetireReplicaResponse\"h\n" +
+	"\x15RetireReplicaResponse\"\x10\n" +
+	"\x0eDismissRequest\"\x11\n" +
+	"\x0fDismissResponse\"h\n" +
 	"\x0eProposeRequest\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\rR\amachine\x12\x12\n" +
@@ -1603,7 +1687,7 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x10StoreBlobRequest\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\"\x13\n" +
-	"\x11StoreBlobResponse2\xca\x06\n" +
+	"\x11StoreBlobResponse2\x96\a\n" +
 	"\vPeerService\x12A\n" +
 	"\x04Join\x12\x1b.wattle.peer.v1.JoinRequest\x1a\x1c.wattle.peer.v1.JoinResponse\x12J\n" +
 	"\aGetNode\x12\x1e.wattle.peer.v1.GetNodeRequest\x1a\x1f.wattle.peer.v1.GetNodeResponse\x12V\n" +
@@ -1611,6 +1695,7 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\rChangeMembers\x12$.wattle.peer.v1.ChangeMembersRequest\x1a%.wattle.peer.v1.ChangeMembersResponse\x12_\n" +
 	"\x0eTransferLeader\x12%.wattle.peer.v1.TransferLeaderRequest\x1a&.wattle.peer.v1.TransferLeaderResponse\x12\\\n" +
 	"\rRetireReplica\x12$.wattle.peer.v1.RetireReplicaRequest\x1a%.wattle.peer.v1.RetireReplicaResponse\x12J\n" +
+	"\aDismiss\x12\x1e.wattle.peer.v1.DismissRequest\x1a\x1f.wattle.peer.v1.DismissResponse\x12J\n" +
 	"\aPropose\x12\x1e.wattle.peer.v1.ProposeRequest\x1a\x1f.wattle.peer.v1.ProposeResponse\x12C\n" +
 	"\x04Read\x12\x1b.wattle.peer.v1.ReadRequest\x1a\x1c.wattle.peer.v1.ReadResponse0\x01\x12R\n" +
 	"\tFetchBlob\x12 .wattle.peer.v1.FetchBlobRequest\x1a!.wattle.peer.v1.FetchBlobResponse0\x01\x12R\n" +
@@ -1629,7 +1714,7 @@ func file_wattle_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_wattle_peer_v1_peer_proto_rawDescData
 }
 
-var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*JoinRequest)(nil),            // 0: wattle.peer.v1.JoinRequest
 	(*JoinResponse)(nil),           // 1: wattle.peer.v1.JoinResponse
@@ -1647,52 +1732,56 @@ var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*TransferLeaderResponse)(nil), // 13: wattle.peer.v1.TransferLeaderResponse
 	(*RetireReplicaRequest)(nil),   // 14: wattle.peer.v1.RetireReplicaRequest
 	(*RetireReplicaResponse)(nil),  // 15: wattle.peer.v1.RetireReplicaResponse
-	(*ProposeRequest)(nil),         // 16: wattle.peer.v1.ProposeRequest
-	(*ProposeResponse)(nil),        // 17: wattle.peer.v1.ProposeResponse
-	(*Refusal)(nil),                // 18: wattle.peer.v1.Refusal
-	(*ReadRequest)(nil),            // 19: wattle.peer.v1.ReadRequest
-	(*Unless)(nil),                 // 20: wattle.peer.v1.Unless
-	(*ReadResponse)(nil),           // 21: wattle.peer.v1.ReadResponse
-	(*FetchBlobRequest)(nil),       // 22: wattle.peer.v1.FetchBlobRequest
-	(*FetchBlobResponse)(nil),      // 23: wattle.peer.v1.FetchBlobResponse
-	(*StoreBlobRequest)(nil),       // 24: wattle.peer.v1.StoreBlobRequest
-	(*StoreBlobResponse)(nil),      // 25: wattle.peer.v1.StoreBlobResponse
-	nil,                            // 26: wattle.peer.v1.Refusal.FieldsEntry
-	(*v1.Node)(nil),                // 27: wattle.v1.Node
-	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
+	(*DismissRequest)(nil),         // 16: wattle.peer.v1.DismissRequest
+	(*DismissResponse)(nil),        // 17: wattle.peer.v1.DismissResponse
+	(*ProposeRequest)(nil),         // 18: wattle.peer.v1.ProposeRequest
+	(*ProposeResponse)(nil),        // 19: wattle.peer.v1.ProposeResponse
+	(*Refusal)(nil),                // 20: wattle.peer.v1.Refusal
+	(*ReadRequest)(nil),            // 21: wattle.peer.v1.ReadRequest
+	(*Unless)(nil),                 // 22: wattle.peer.v1.Unless
+	(*ReadResponse)(nil),           // 23: wattle.peer.v1.ReadResponse
+	(*FetchBlobRequest)(nil),       // 24: wattle.peer.v1.FetchBlobRequest
+	(*FetchBlobResponse)(nil),      // 25: wattle.peer.v1.FetchBlobResponse
+	(*StoreBlobRequest)(nil),       // 26: wattle.peer.v1.StoreBlobRequest
+	(*StoreBlobResponse)(nil),      // 27: wattle.peer.v1.StoreBlobResponse
+	nil,                            // 28: wattle.peer.v1.Refusal.FieldsEntry
+	(*v1.Node)(nil),                // 29: wattle.v1.Node
+	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
 }
 var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
-	27, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
+	29, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
 	7,  // 1: wattle.peer.v1.GetReplicasResponse.replicas:type_name -> wattle.peer.v1.ReplicaStatus
 	6,  // 2: wattle.peer.v1.GetReplicasResponse.lacks:type_name -> wattle.peer.v1.Lack
-	28, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
+	30, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
 	8,  // 4: wattle.peer.v1.ReplicaStatus.members:type_name -> wattle.peer.v1.MemberStatus
 	10, // 5: wattle.peer.v1.ChangeMembersRequest.steps:type_name -> wattle.peer.v1.MemberStep
-	18, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
-	26, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
-	20, // 8: wattle.peer.v1.ReadRequest.unless:type_name -> wattle.peer.v1.Unless
+	20, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
+	28, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
+	22, // 8: wattle.peer.v1.ReadRequest.unless:type_name -> wattle.peer.v1.Unless
 	0,  // 9: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
 	2,  // 10: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
 	4,  // 11: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
 	9,  // 12: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
 	12, // 13: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
 	14, // 14: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
-	16, // 15: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
-	19, // 16: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
-	22, // 17: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
-	24, // 18: wattle.peer.v1.PeerService.StoreBlob:input_type -> wattle.peer.v1.StoreBlobRequest
-	1,  // 19: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
-	3,  // 20: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
-	5,  // 21: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
-	11, // 22: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
-	13, // 23: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
-	15, // 24: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
-	17, // 25: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
-	21, // 26: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
-	23, // 27: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
-	25, // 28: wattle.peer.v1.PeerService.StoreBlob:output_type -> wattle.peer.v1.StoreBlobResponse
-	19, // [19:29] is the sub-list for method output_type
-	9,  // [9:19] is the sub-list for method input_type
+	16, // 15: wattle.peer.v1.PeerService.Dismiss:input_type -> wattle.peer.v1.DismissRequest
+	18, // 16: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
+	21, // 17: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
+	24, // 18: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
+	26, // 19: wattle.peer.v1.PeerService.StoreBlob:input_type -> wattle.peer.v1.StoreBlobRequest
+	1,  // 20: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
+	3,  // 21: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
+	5,  // 22: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
+	11, // 23: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
+	13, // 24: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
+	15, // 25: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
+	17, // 26: wattle.peer.v1.PeerService.Dismiss:output_type -> wattle.peer.v1.DismissResponse
+	19, // 27: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
+	23, // 28: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
+	25, // 29: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
+	27, // 30: wattle.peer.v1.PeerService.StoreBlob:output_type -> wattle.peer.v1.StoreBlobResponse
+	20, // [20:31] is the sub-list for method output_type
+	9,  // [9:20] is the sub-list for method input_type
 	9,  // [9:9] is the sub-list for extension type_name
 	9,  // [9:9] is the sub-list for extension extendee
 	0,  // [0:9] is the sub-list for field type_name
@@ -1714,7 +1803,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_peer_v1_peer_proto_rawDesc), len(file_wattle_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
