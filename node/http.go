@@ -2,9 +2,7 @@ package node
 
 import (
 	"context"
-	"errors"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/wattlehq/wattle/internal/fault"
@@ -38,15 +36,12 @@ func (n *Node) serve(ctx context.Context) error {
 	n.engine.HandOver(grace)
 	stop()
 	time.Sleep(n.cfg.Linger)
-	n.server.closing.Store(true)
-	turnAway(n.listener)
+	n.server.shut(n.listener)
 	n.stop()
 	grace, stop = context.WithTimeout(base, stopGrace)
 	defer stop()
-	n.server.stop(grace, idleGrace)
-	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
+	n.server.drain(grace, idleGrace)
+	<-done
 	return nil
 }
 

@@ -9,11 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/wattlehq/wattle/cluster"
-	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/fault"
@@ -314,11 +312,8 @@ func (n *Node) dismiss(ctx context.Context) {
 			}
 			continue
 		}
-		if c, err := n.clients.Of(shard.NodeID(m.ID)); err == nil {
-			ctx, cancel := context.WithTimeout(ctx, time.Second)
-			_, err = c.Dismiss(ctx, connect.NewRequest(&peerv1.DismissRequest{}))
-			cancel()
-			slog.Info("a removed node was told so", "node", m.ID, "error", err)
+		if err := n.clients.Dismiss(ctx, shard.NodeID(m.ID)); err == nil {
+			slog.Info("a removed node was told so", "node", m.ID)
 		}
 	}
 }

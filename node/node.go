@@ -67,7 +67,7 @@ type Node struct {
 	metrics   *metrics
 	server    *server
 	isReady   atomic.Bool
-	stops     atomic.Bool // it wants to lead nothing any more
+	stops     atomic.Bool     // it wants to lead nothing any more
 	stopping  context.Context // done when no new requests are taken
 	stop      context.CancelFunc
 	ready     chan struct{}

@@ -289,8 +289,8 @@ func (n *Node) servePeers(ctx context.Context) error {
 		// Nothing is decided here any more, but others have a right to their answers.
 		grace, stop := context.WithTimeout(context.WithoutCancel(ctx), peersGrace)
 		defer stop()
-		server.stop(grace, 0)
-		requests.Close()
+		server.shut(requests)
+		server.drain(grace, 0)
 	})()
 	wg.Go(func() { _ = server.Serve(requests) })
 	for {

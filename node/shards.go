@@ -161,7 +161,8 @@ type view struct {
 
 func (n *Node) views() []view {
 	return []view{
-		{registry.Slot, machine.Registry, registry.RevisionKey(), n.loadRegistry}, {secret.Slot, machine.Secrets, secret.RevisionKey(), n.loadSecrets},
+		{registry.Slot, machine.Registry, registry.RevisionKey(), n.loadRegistry},
+		{secret.Slot, machine.Secrets, secret.RevisionKey(), n.loadSecrets},
 		{member.Slot, machine.Members, member.RevisionKey(), n.loadMembers},
 	}
 }

@@ -109,3 +109,32 @@ func TestWorkerAlone(t *testing.T) {
 		}
 	}
 }
+
+// Three nodes are restarted in turn while clients of every protocol use them: no request fails, nothing is done twice.
+func TestRollingRestart(t *testing.T) {
+	t.Parallel()
+	dir := goFiles("encoding")
+	clusters(t, node.Config{AllowDirs: []string{dir}}, func(c *trio) {
+		t := c.t
+		c.nodes[0].pushFixture("echo")
+		c.nodes[0].pushPlugin("wordcount")
+		want := countWords(t, dir)
+		for _, n := range c.nodes {
+			c.call(n, "hello")
+		}
+		f := beginTraffic(t, c.nodes[:]...)
+		for i := range c.nodes {
+			f.flows(300)
+			other := c.nodes[(i+1)%3]
+			job := other.submit(wordcountSpec, map[string]string{"dir": dir, "split": "100000"}).Id
+			c.nodes[i].stop()
+			f.flows(300)
+			c.nodes[i] = c.nodes[i].again()
+			c.whole()
+			other.complete(job)
+			sameCounts(t, other.counts(job, "total"), want)
+		}
+		f.flows(300)
+		f.end(c.nodes[0])
+	})
+}
