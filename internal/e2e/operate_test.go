@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -136,5 +137,148 @@ func TestRollingRestart(t *testing.T) {
 		}
 		f.flows(300)
 		f.end(c.nodes[0])
+	})
+}
+
+// id returns the node's name.
+func (n *target) id() string {
+	n.t.Helper()
+	res, err := n.Nodes.Ping(n.t.Context(), connect.NewRequest(&wattlev1.PingRequest{}))
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return res.Msg.NodeId
+}
+
+// A node is emptied, used again, and leaves under load: no request fails, and it ends by itself.
+func TestDrainAndLeave(t *testing.T) {
+	t.Parallel()
+	clusters(t, node.Config{}, func(c *trio) {
+		t := c.t
+		c.nodes[0].pushFixture("echo")
+		for _, n := range c.nodes {
+			c.call(n, "hello")
+		}
+		a, b, leaver := c.nodes[0], c.nodes[1], c.nodes[2]
+		f := beginTraffic(t, c.nodes[:]...)
+		f.flows(200)
+		id := leaver.id()
+		out, stderr, status := a.wattle("", "node", "drain", id[:8], "--wait")
+		if status != 0 || !strings.Contains(out, "is empty; every shard has 2 replicas") {
+			t.Fatalf("drain: %d %s%s", status, out, stderr)
+		}
+		a.on(a, b)
+		f.flows(200)
+		for _, n := range c.nodes { // the decision is known everywhere, also where nothing is kept
+			eventually(t, "drained", func() bool {
+				out, _, _ := n.wattle("", "node", "ls")
+				return strings.Count(out, "alive, drained") == 1 && strings.Count(out, "alive") == 3
+			})
+		}
+		if out, _, _ := leaver.wattle("", "cluster", "status"); !strings.Contains(out, "8 with all of 2 replicas") || !strings.Contains(out, id+" is being emptied") {
+			t.Errorf("cluster status: %s", out)
+		}
+		// It is known after a restart as well.
+		leaver.stop()
+		c.nodes[2] = leaver.again()
+		leaver = c.nodes[2]
+		f.flows(200)
+		a.on(a, b)
+		if out, stderr, status := b.wattle("", "node", "drain", id, "--undo"); status != 0 || !strings.Contains(out, "is used again") {
+			t.Fatalf("undo: %d %s%s", status, out, stderr)
+		}
+		c.whole()
+		f.flows(200)
+		if out, stderr, status := leaver.wattle("", "node", "leave"); status != 0 || !strings.Contains(out, id+" has left") {
+			t.Fatalf("leave: %d %s%s", status, out, stderr)
+		}
+		leaver.stop() // it has ended, without an error
+		f.flows(200)
+		a.on(a, b)
+		// It comes back as it was before.
+		c.nodes[2] = leaver.again()
+		c.whole()
+		f.flows(200)
+		f.end(c.nodes[2])
+		if got := c.nodes[2].id(); got != id {
+			t.Errorf("it is %s now, and was %s", got, id)
+		}
+	})
+}
+
+// A node that is gone is removed under load: the others have what it had at once, and it never comes back.
+func TestRemove(t *testing.T) {
+	t.Parallel()
+	clusters(t, node.Config{}, func(c *trio) {
+		t := c.t
+		c.nodes[0].pushFixture("echo")
+		for _, n := range c.nodes {
+			c.call(n, "hello")
+		}
+		a, b, gone := c.nodes[0], c.nodes[1], c.nodes[2]
+		id := gone.id()
+		for _, args := range []string{"drain nobody", "remove nobody", "drain n-"} {
+			_, stderr, status := a.wattle("", append([]string{"node"}, strings.Fields(args)...)...)
+			if status != 1 || !strings.Contains(stderr, "wattle node ls") && !strings.Contains(stderr, "more of the name") {
+				t.Errorf("%s: %d %s", args, status, stderr)
+			}
+		}
+		if _, stderr, status := a.wattle("", "node", "remove", id); status != 1 || !strings.Contains(stderr, "is alive") || !strings.Contains(stderr, "--force") || !strings.Contains(stderr, "node leave") {
+			t.Errorf("remove alive: %d %s", status, stderr)
+		}
+		f := beginTraffic(t, a, b)
+		f.flows(200)
+		gone.stop()
+		eventually(t, "it is removed", func() bool {
+			_, _, status := b.wattle("", "node", "remove", id)
+			return status == 0
+		})
+		a.on(a, b)
+		f.flows(200)
+		for _, n := range []*target{a, b} {
+			if out, _, _ := n.wattle("", "node", "ls"); strings.Contains(out, id) {
+				t.Errorf("node ls: %s", out)
+			}
+		}
+		// It hears of it when it comes back.
+		_, stderr, status := runWattle(t, "", "", upArgs(gone.cfg)...)
+		if status != 1 || !strings.Contains(stderr, "was removed from its cluster") || !strings.Contains(stderr, gone.data) {
+			t.Errorf("it came back: %d %s", status, stderr)
+		}
+		if err := os.RemoveAll(gone.data); err != nil {
+			t.Fatal(err)
+		}
+		c.nodes[2] = gone.again()
+		c.whole()
+		f.flows(200)
+		f.end(a)
+		// One that is alive is removed by force.
+		id = c.nodes[2].id()
+		c.nodes[2].ends = "was removed from its cluster"
+		if _, stderr, status := a.wattle("", "node", "remove", id, "--force"); status != 0 {
+			t.Fatalf("remove --force: %d %s", status, stderr)
+		}
+		c.nodes[2].stop()
+		a.on(a, b)
+	})
+}
+
+// Nothing is removed whose loss would leave a shard without a quorum, and the last node cannot be emptied.
+func TestRefusesToLose(t *testing.T) {
+	t.Parallel()
+	first := inProcess(t, node.Config{Shards: 2})
+	if _, stderr, status := first.wattle("", "node", "drain", first.id()); status != 1 || !strings.Contains(stderr, "the last to keep replicas") {
+		t.Errorf("drain: %d %s", status, stderr)
+	}
+	if _, stderr, status := first.wattle("", "node", "leave"); status != 1 || !strings.Contains(stderr, "the last to keep replicas") {
+		t.Errorf("leave: %d %s", status, stderr)
+	}
+	second := inProcess(t, node.Config{Join: []string{first.addr}})
+	first.on(first, second)
+	id := second.id()
+	second.stop()
+	eventually(t, "it is refused", func() bool {
+		_, stderr, status := first.wattle("", "node", "remove", id)
+		return status == 1 && strings.Contains(stderr, "no quorum of shard 0, 1")
 	})
 }
