@@ -83,12 +83,20 @@ func (i info) Cluster(ctx context.Context) *wattlev1.GetClusterStatusResponse {
 	return r
 }
 
+// Exposed are the addresses of this node that others than this machine may reach.
+func (n *Node) Exposed() (addrs []string) {
+	for _, addr := range []string{n.Addr(), n.cfg.GossipAddr, n.peerListener.Addr().String()} {
+		if !isLoopback(addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
 // trust tells what keeps strangers from this node's ports.
 func (n *Node) trust() string {
-	for _, addr := range []string{n.cfg.Addr, n.cfg.PeerAddr, n.cfg.GossipAddr} {
-		if !isLoopback(addr) {
-			return "none"
-		}
+	if len(n.Exposed()) > 0 {
+		return "none"
 	}
 	return "loopback"
 }

@@ -16,14 +16,8 @@ type server struct {
 	closing atomic.Bool // every answer is its connection's last
 
 	mu      sync.Mutex
-	conns   map[net.Conn]*conn
+	conns   map[*conn]bool
 	changed chan struct{} // holds a word when connections changed
-}
-
-// conn is a connection as the server sees it.
-type conn struct {
-	idle  bool
-	http2 atomic.Bool
 }
 
 type connKey struct{}
@@ -32,22 +26,15 @@ func newServer(h http.Handler) *server {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	p.SetUnencryptedHTTP2(true)
-	s := &server{conns: map[net.Conn]*conn{}, changed: make(chan struct{}, 1)}
+	s := &server{conns: map[*conn]bool{}, changed: make(chan struct{}, 1)}
 	s.Server = http.Server{
 		Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: s.note,
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			known := &conn{idle: true}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.conns[c] = known
-			return context.WithValue(ctx, connKey{}, known)
-		},
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if c, ok := r.Context().Value(connKey{}).(*conn); ok && r.ProtoMajor > 1 {
-				c.http2.Store(true)
-			}
-			if s.closing.Load() {
-				w.Header().Set("Connection", "close") // over HTTP/2 a GOAWAY
+				if c.http2.Store(true); s.closing.Load() {
+					w.Header().Set("Connection", "close") // which becomes a GOAWAY
+				}
 			}
 			h.ServeHTTP(w, r)
 		}),
@@ -55,14 +42,64 @@ func newServer(h http.Handler) *server {
 	return s
 }
 
+// Serve is http.Server.Serve.
+func (s *server) Serve(l net.Listener) error { return s.Server.Serve(listening{l, s}) }
+
+// listening hands out connections that the server knows.
+type listening struct {
+	net.Listener
+	s *server
+}
+
+func (l listening) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: nc, s: l.s, idle: true}
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	l.s.conns[c] = true
+	return c, nil
+}
+
+// conn is a connection that is not closed while a request may be on its way.
+type conn struct {
+	net.Conn
+	s     *server
+	http2 atomic.Bool
+	idle  bool // guarded by s.mu
+}
+
+// Close closes the connection, unless it is idle and the server is about to stop: drain decides when that goes.
+func (c *conn) Close() error {
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	if c.idle && c.s.closing.Load() && !c.http2.Load() {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
+// CloseWrite lets the server end an answer before it closes.
+func (c *conn) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return nil
+}
+
 // note is told what becomes of connections.
 func (s *server) note(nc net.Conn, state http.ConnState) {
+	c, ok := nc.(*conn)
+	if !ok {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if state == http.StateClosed || state == http.StateHijacked {
-		delete(s.conns, nc)
-	} else if c := s.conns[nc]; c != nil {
-		c.idle = state == http.StateIdle || state == http.StateNew
+	if c.idle = state == http.StateIdle || state == http.StateNew; state == http.StateClosed {
+		c.Conn.Close()
+		delete(s.conns, c)
 	}
 	poke(s.changed)
 }
@@ -70,6 +107,7 @@ func (s *server) note(nc net.Conn, state http.ConnState) {
 // shut takes no further connections, and has each of those there are go with its next answer.
 func (s *server) shut(l net.Listener) {
 	s.closing.Store(true)
+	s.SetKeepAlivesEnabled(false)
 	turnAway(l)
 	l.Close()
 }
@@ -88,6 +126,7 @@ func (s *server) drain(ctx context.Context, idle time.Duration) {
 		case <-ctx.Done():
 		}
 	}
+	s.http1(true)
 	// What is left speaks HTTP/2, and can be told to go.
 	if s.Shutdown(ctx) != nil {
 		s.Close()
@@ -98,11 +137,11 @@ func (s *server) drain(ctx context.Context, idle time.Duration) {
 func (s *server) http1(over bool) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for nc, c := range s.conns {
+	for c := range s.conns {
 		switch {
 		case c.http2.Load():
 		case over && c.idle:
-			nc.Close()
+			c.Conn.Close()
 		default:
 			n++
 		}

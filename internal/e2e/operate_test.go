@@ -1,9 +1,13 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -281,4 +285,46 @@ func TestRefusesToLose(t *testing.T) {
 		_, stderr, status := first.wattle("", "node", "remove", id)
 		return status == 1 && strings.Contains(stderr, "no quorum of shard 0, 1")
 	})
+}
+
+// A node that others can reach says that nothing protects it, whatever the log level, and so do its lists.
+func TestExposed(t *testing.T) {
+	t.Parallel()
+	bin, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := strings.Cut(freeAddr(), ":")
+	cmd := exec.Command(bin, "up", "--data", t.TempDir(), "--addr", "0.0.0.0:"+port, "--insecure", "--shards", "1", "--log-level", "error")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatal(err, stderr.String())
+	}
+	for _, args := range []string{"node ls", "cluster status"} {
+		out, _, status := runWattle(t, "", "", append([]string{"--addr", "127.0.0.1:" + port}, strings.Fields(args)...)...)
+		if status != 0 || !strings.Contains(out, "none") {
+			t.Errorf("%s: %d %s", args, status, out)
+		}
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if s := stderr.String(); !strings.Contains(s, "NOTHING PROTECTS THIS NODE") || !strings.Contains(s, ":"+port) {
+		t.Errorf("stderr: %s", s)
+	}
+	safe := asBinary(t, node.Config{Shards: 1})
+	if out, _, _ := safe.wattle("", "node", "ls"); !strings.Contains(out, "loopback") {
+		t.Errorf("node ls: %s", out)
+	}
 }
