@@ -233,7 +233,7 @@ func (n *Node) ID() string { return n.identity.NodeId }
 // Ready is closed once the node takes requests.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
-// Run runs the node until ctx ends, or it has left the cluster, then stops it: requests first, then tasks, then the shards below
+// Run runs the node until ctx ends, or it has left the cluster, then stops it: tasks first, then requests, then the shards below
 // them. It returns an error if the node was removed from its cluster.
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
@@ -249,11 +249,12 @@ func (n *Node) Run(ctx context.Context) error {
 		run.Part{Name: "catch-up", Run: n.catchUp, Ready: n.caughtUp},
 		// Waits until every outcome is recorded, so it must outlive the worker.
 		run.Part{Name: "scheduler", Run: n.sched.Run},
-		run.Part{Name: "worker", Run: n.pool.Run},
 		run.Part{Name: "housekeeping", Run: n.keepHouse},
 		run.Part{Name: "modules", Run: n.keepModules},
-		// Last to start and first to stop: requests find everything they need.
+		// Requests find everything they need, until the last of them is answered.
 		run.Part{Name: "api", Run: n.serve, Ready: n.ready},
+		// Tasks are given back while their shards are led here: the next leader would take them for lost.
+		run.Part{Name: "worker", Run: n.pool.Run},
 		run.Part{Name: "controller", Run: n.controller.Run},
 		run.Part{Name: "announcement", Run: n.announce},
 		run.Part{Name: "membership", Run: n.keepMembership},
