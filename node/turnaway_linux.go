@@ -7,8 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// turnAwayTime is how long connections that were about to be made when turnAway was called may take to be there.
-const turnAwayTime = 200 * time.Millisecond
+// turnAwayTime is how long connections that were about to be made when turnAway was called may take to be there: a round trip, or
+// nothing within this machine.
+func turnAwayTime(addr string) time.Duration {
+	if isLoopback(addr) {
+		return time.Millisecond
+	}
+	return 200 * time.Millisecond
+}
+
+// turnAwayPatience is how long those may take to be accepted.
+const turnAwayPatience = 2 * time.Second
 
 // turnAway has the kernel begin no new connections, and returns when those that were begun are handed out. A listener that is closed
 // resets those, although their clients have been told that they are connected, and may have sent a request. Who is turned away tries
@@ -45,8 +54,9 @@ func turnAway(l net.Listener) {
 	if err != nil {
 		return
 	}
-	for range 10 {
-		if time.Sleep(turnAwayTime); waiting() == 0 {
+	patience := time.Now().Add(turnAwayPatience)
+	for wait := turnAwayTime(l.Addr().String()); ; {
+		if time.Sleep(wait); waiting() == 0 || time.Now().After(patience) {
 			return
 		}
 	}

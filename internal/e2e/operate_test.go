@@ -328,3 +328,22 @@ func TestExposed(t *testing.T) {
 		t.Errorf("node ls: %s", out)
 	}
 }
+
+// Nodes that keep everything are restarted in turn, and clients that reach them through a worker do not notice.
+func TestRollingRestartBehindWorker(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, inProcess, node.Config{Shards: 8})
+	work := inProcess(t, node.Config{Join: []string{c.nodes[0].addr}, Worker: true})
+	work.pushFixture("echo")
+	c.call(work, "hello")
+	f := beginTraffic(t, work)
+	for i := range c.nodes {
+		f.flows(200)
+		c.nodes[i].stop()
+		f.flows(200)
+		c.nodes[i] = c.nodes[i].again()
+		c.whole()
+	}
+	f.flows(200)
+	f.end(work)
+}

@@ -84,8 +84,12 @@ func (f *traffic) run(ctx context.Context, number int, name string, h *http.Clie
 	}
 	f.wg.Go(func() {
 		defer h.CloseIdleConnections()
+		// Not as fast as they can: a connection that is idle for a moment is what a stop has to get right.
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
 		at := number
 		for i := 0; ctx.Err() == nil; i++ {
+			<-tick.C
 			for try := 0; ; try++ {
 				at = (at + 1) % len(f.addrs)
 				err := f.ask(context.WithoutCancel(ctx), s, at, i)
