@@ -31,8 +31,8 @@ func newServer(h http.Handler) *server {
 		Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ConnState: s.note,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if c, ok := r.Context().Value(connKey{}).(*conn); ok && r.ProtoMajor > 1 {
-				if c.http2.Store(true); s.closing.Load() {
+			if c, ok := r.Context().Value(connKey{}).(*conn); ok {
+				if c.heard(r); r.ProtoMajor > 1 && s.closing.Load() {
 					w.Header().Set("Connection", "close") // which becomes a GOAWAY
 				}
 			}
@@ -68,7 +68,21 @@ type conn struct {
 	net.Conn
 	s     *server
 	http2 atomic.Bool
-	idle  bool // guarded by s.mu
+	// Whether there were requests that only read, which clients make again by themselves, and others.
+	reads, writes atomic.Bool
+	idle          bool // guarded by s.mu
+}
+
+// heard notes what came over a connection.
+func (c *conn) heard(r *http.Request) {
+	switch {
+	case r.ProtoMajor > 1:
+		c.http2.Store(true)
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		c.reads.Store(true)
+	default:
+		c.writes.Store(true)
+	}
 }
 
 // Close closes the connection, unless it is idle and the server is about to stop: drain decides when that goes.
@@ -133,14 +147,14 @@ func (s *server) drain(ctx context.Context, idle time.Duration) {
 	}
 }
 
-// http1 counts connections that cannot be told to go, and closes them if they are idle and that is over.
+// http1 counts connections that cannot be told to go, and closes those that are idle if they need no sparing, or that is over.
 func (s *server) http1(over bool) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
 		switch {
 		case c.http2.Load():
-		case over && c.idle:
+		case c.idle && (over || c.reads.Load() && !c.writes.Load()):
 			c.Conn.Close()
 		default:
 			n++

@@ -131,3 +131,19 @@ func TestDrainGivesUp(t *testing.T) {
 		t.Errorf("%d connections are left", n)
 	}
 }
+
+// A connection over which only things were read, as by who collects metrics, is not waited for.
+func TestDrainDoesNotWaitForReaders(t *testing.T) {
+	t.Parallel()
+	s, l := served(t, func(http.ResponseWriter, *http.Request) {})
+	w := dial(t, l)
+	if _, err := io.WriteString(w, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	w.answer()
+	s.shut(l)
+	s.drain(t.Context(), time.Hour)
+	if _, err := w.r.ReadByte(); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+}
