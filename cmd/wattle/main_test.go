@@ -45,7 +45,7 @@ func TestExitStatus(t *testing.T) {
 		{"node drain", 2, "arg"},
 		{"node drain a b", 2, "arg"},
 		{"node drain a --undo --wait", 2, "--undo"},
-		{"node leave a", 2, "arg"},
+		{"node leave a", 2, "unknown command"},
 		{"node remove", 2, "arg"},
 		{"node remove a --addr 127.0.0.1:1", 1, "no node answers"},
 		{"up --addr nonsense", 1, "bad"},
