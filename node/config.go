@@ -31,6 +31,10 @@ type Config struct {
 	// GossipAddr and PeerAddr are where this node gossips (TCP and UDP) and answers other nodes: the ports after the API's by
 	// default. Advertise is the host by which others reach it, where that is not where it listens.
 	GossipAddr, PeerAddr, Advertise string
+	// Worker nodes keep no replicas: they only work.
+	Worker bool
+	// Linger is how long a node that stops takes new connections after /readyz says no, for who looks there before sending any.
+	Linger time.Duration
 	// Zone names what fails together.
 	Zone string
 	// Grace is how long a node may be silent before its replicas are replaced: see controller.Config.
@@ -119,7 +123,7 @@ func (c *Config) check() error {
 	}
 	for name, v := range map[string]int64{
 		"--slots": int64(c.Slots), "--max-calls": int64(c.MaxCalls), "--shuffle-memory": c.ShuffleBytes,
-		"--collect-interval": int64(c.CollectInterval), "--pin-ttl": int64(c.PinTTL), "--retention": int64(c.Retention), "--grace": int64(c.Grace),
+		"--collect-interval": int64(c.CollectInterval), "--pin-ttl": int64(c.PinTTL), "--retention": int64(c.Retention), "--grace": int64(c.Grace), "--linger": int64(c.Linger),
 	} {
 		if v < 0 {
 			return fault.New(fault.Invalid, "bad_config", "%s is negative", name).Hint("leave it out for the default")

@@ -13,26 +13,43 @@ import (
 	"github.com/wattlehq/wattle/shard"
 )
 
-// keepHouse removes what nobody needs any more: old jobs, and blobs that nothing refers to.
+// keepHouse removes what nobody needs any more: old jobs, and blobs that nothing refers to. Workers, of which there may be many, leave
+// the jobs to the others, and all of them together look as often as a few would.
 func (n *Node) keepHouse(ctx context.Context) error {
 	tick := time.NewTicker(n.cfg.CollectInterval)
 	defer tick.Stop()
-	for {
+	for i := 0; ; i++ {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+		if n.cfg.Worker {
+			if blobs, _ := n.blobs.Usage(); blobs > 0 && i%n.sparing() == 0 {
+				n.tryCollect(ctx)
+			}
+			continue
+		}
 		if _, err := n.jobs.Retain(ctx, time.Now().Add(-n.cfg.Retention)); err != nil && ctx.Err() == nil {
 			slog.Warn("old jobs not removed", "error", err)
 		}
-		if err := n.collect(ctx); err != nil && ctx.Err() == nil {
-			slog.Warn("blobs not collected", "error", err)
-		}
+		n.tryCollect(ctx)
 	}
 }
 
-// collect marks what the state of every shard refers to, here or elsewhere, read after the mark began, and removes the rest.
+// few is how many nodes may ask others for what they keep as often as they like.
+const few = 10
+
+// sparing is how much less often than one of a few each of these nodes asks.
+func (n *Node) sparing() int { return max(1, (len(n.others())+1)/few) }
+
+func (n *Node) tryCollect(ctx context.Context) {
+	if err := n.collect(ctx); err != nil && ctx.Err() == nil {
+		slog.Warn("blobs not collected", "error", err)
+	}
+}
+
+// collect marks what the state of every shard refers to, read after the mark began, and removes the rest.
 func (n *Node) collect(ctx context.Context) error {
 	c := n.blobs.BeginCollect()
 	candidates := c.Candidates()
@@ -84,7 +101,7 @@ const settleTime = 5 * time.Second
 func (n *Node) keepCopies(ctx context.Context) error {
 	tick := time.NewTicker(settleTime)
 	defer tick.Stop()
-	var seen, done []string
+	var seen, done []shard.NodeID
 	var last time.Time
 	for {
 		select {
@@ -92,15 +109,14 @@ func (n *Node) keepCopies(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		now := work{n}.Leaders()
-		slices.Sort(now)
+		now := n.keeping()
 		settled := slices.Equal(now, seen)
 		seen = now
 		if !settled || slices.Equal(now, done) && time.Since(last) < n.cfg.CollectInterval {
 			continue
 		}
 		done, last = now, time.Now()
-		if len(now) > 0 {
+		if len(n.others()) > 0 {
 			n.repair(ctx)
 		}
 	}
@@ -119,9 +135,34 @@ func (n *Node) repair(ctx context.Context) {
 			continue // whoever leads it now sees to it
 		}
 		maps.DeleteFunc(needed, func(_ digest.Digest, copies bool) bool { return !copies })
-		copied += n.remote.Repair(ctx, slices.Collect(maps.Keys(needed)))
+		some, err := n.remote.Repair(ctx, slices.Collect(maps.Keys(needed)))
+		if copied += some; err != nil && ctx.Err() == nil {
+			slog.Warn("some blobs have fewer copies than they should", "shard", s.ID, "error", err)
+		}
 	}
 	if copied > 0 {
 		slog.Info("blobs that had too few copies were copied", "blobs", copied)
 	}
+}
+
+// giveBlobs has what is here of what cannot be made again copied to those that are to keep it in place of this node.
+func (n *Node) giveBlobs(ctx context.Context) error {
+	here := map[digest.Digest]bool{}
+	for id := range shard.ID(n.engine.Table().Shards) {
+		for mid, m := range machines {
+			err := n.router.ReadShard(ctx, id, mid, func(_ machine.Slot, r machine.Reader) error {
+				m.Refs(r, func(d digest.Digest, copies bool) {
+					if _, ok := n.blobs.Stat(d); ok && copies {
+						here[d] = true
+					}
+				})
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	_, err := n.remote.Repair(ctx, slices.Collect(maps.Keys(here)))
+	return err
 }

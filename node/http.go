@@ -2,27 +2,19 @@ package node
 
 import (
 	"context"
-	"errors"
 	"net"
-	"net/http"
 	"time"
 
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/node/rpc"
 )
 
-// stopGrace is how long requests may go on once the node stops.
-const stopGrace = 10 * time.Second
+// How long requests may go on once the node stops, which is as long as calls may take unless more is allowed, and how long an
+// idle connection is kept for the request that may be on its way.
+const stopGrace, idleGrace = 30 * time.Second, 2 * time.Second
 
-func newServer(h http.Handler) *http.Server {
-	p := new(http.Protocols)
-	p.SetHTTP1(true)
-	p.SetUnencryptedHTTP2(true)
-	return &http.Server{Handler: h, Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
-}
-
-// serve answers requests. When ctx ends no new ones are taken, streams that would go on for ever are ended, and the
-// rest is waited for.
+// serve answers requests. When ctx ends it goes in steps, so that no request fails: it says that it is not ready, has others lead what
+// this node leads, takes no new connections, ends streams that would go on for ever, and waits for the rest.
 func (n *Node) serve(ctx context.Context) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -38,16 +30,19 @@ func (n *Node) serve(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	n.isReady.Store(false)
-	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
-	defer stop()
+	n.stops.Store(true)
+	// Until now requests waited for no election: they need not later, either.
+	grace, stop := context.WithTimeout(base, handOverTime)
+	n.engine.HandOver(grace)
+	stop()
+	time.Sleep(n.cfg.Linger)
+	n.server.shut(n.listener)
 	n.stop()
-	if err := n.server.Shutdown(grace); err != nil {
-		n.server.Close()
-	}
+	grace, stop = context.WithTimeout(base, stopGrace)
+	defer stop()
+	n.server.drain(grace, idleGrace)
 	n.calls.Idle(grace) // those that run for other nodes as well
-	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
+	<-done
 	return nil
 }
 

@@ -7,7 +7,6 @@ import (
 
 	"github.com/wattlehq/wattle/cluster"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
-	"github.com/wattlehq/wattle/node/controller"
 	"github.com/wattlehq/wattle/node/peers"
 	"github.com/wattlehq/wattle/shard"
 )
@@ -25,6 +24,7 @@ func (n *Node) self() *wattlev1.Node {
 		Id: n.ID(), ClusterId: n.identity.ClusterId, Addr: n.Addr(), PeerAddr: n.peerListener.Addr().String(), Version: n.cfg.Version,
 		StartedAt: timestamppb.New(n.startedAt), Ready: n.isReady.Load(), Slots: uint32(n.cfg.Slots), Running: uint32(running),
 		Shards: n.engine.Table().Shards, Blobs: uint64(blobs), BlobBytes: uint64(bytes), Status: string(cluster.Alive), Zone: n.cfg.Zone,
+		Worker: n.cfg.Worker, Draining: n.members.Draining(n.ID()), Drained: n.drained.Load(), Trust: n.trust(),
 	}
 	calls := n.calls.Counts()
 	self.Calls, self.MaxCalls = uint32(calls.Under), uint32(calls.Most)
@@ -45,7 +45,7 @@ func (i info) Nodes(ctx context.Context) []*wattlev1.Node {
 	answers := peers.Nodes(ctx, n.clients, n.others())
 	all := []*wattlev1.Node{n.self()}
 	for _, m := range n.cluster.Members() {
-		if m.ID == n.ID() {
+		if m.ID == n.ID() || n.members.Removed(m.ID) {
 			continue
 		}
 		o := answers[shard.NodeID(m.ID)]
@@ -53,7 +53,7 @@ func (i info) Nodes(ctx context.Context) []*wattlev1.Node {
 			if m.Status == cluster.Alive {
 				m.Status = "silent" // gossip will find out
 			}
-			o = &wattlev1.Node{Id: m.ID, ClusterId: n.identity.ClusterId, Version: m.Version, Zone: m.Zone, Shards: n.engine.Table().Shards}
+			o = &wattlev1.Node{Id: m.ID, ClusterId: n.identity.ClusterId, Version: m.Version, Zone: m.Zone, Shards: n.engine.Table().Shards, Worker: m.Worker, Draining: n.members.Draining(m.ID)}
 		}
 		o.Addr, o.PeerAddr, o.GossipAddr, o.Status = m.API, m.Peer, m.Gossip, string(m.Status)
 		all = append(all, o)
@@ -61,24 +61,21 @@ func (i info) Nodes(ctx context.Context) []*wattlev1.Node {
 	return all
 }
 
-// expected are the nodes that are there or should be: also one that is away, but not one that another has replaced.
-func expected(members []cluster.Member) (nodes []cluster.Member) {
-	replaced := controller.Replaced(members, func(cluster.Member) bool { return true })
-	for _, m := range members {
-		if !m.Worker && !replaced[m.ID] && (m.Status == cluster.Alive || m.Status == cluster.Failed) {
-			nodes = append(nodes, m)
-		}
-	}
-	return nodes
-}
-
 // Cluster returns how the shards are.
 func (i info) Cluster(ctx context.Context) *wattlev1.GetClusterStatusResponse {
 	n := i.n
-	r := &wattlev1.GetClusterStatusResponse{ClusterId: n.identity.ClusterId}
+	r := &wattlev1.GetClusterStatusResponse{ClusterId: n.identity.ClusterId, Trust: n.trust()}
 	ids := append(n.others(), shard.NodeID(n.ID()))
-	members := expected(n.cluster.Members())
-	r.Want = uint32(min(controller.DefaultReplicas, len(members)))
+	for _, m := range n.cluster.Members() {
+		if m.Worker && m.Status == cluster.Alive {
+			r.Workers++
+		}
+		if n.members.Draining(m.ID) {
+			r.Draining = append(r.Draining, m.ID)
+		}
+	}
+	members := expected(n.nodes())
+	r.Want = want(len(members))
 	r.Shards, r.Silent = peers.Shards(ctx, n.hands, ids, n.engine.Table().Shards, r.Want)
 	for _, m := range members {
 		if m.Status == cluster.Failed {
@@ -86,4 +83,22 @@ func (i info) Cluster(ctx context.Context) *wattlev1.GetClusterStatusResponse {
 		}
 	}
 	return r
+}
+
+// Exposed are the addresses of this node that others than this machine may reach.
+func (n *Node) Exposed() (addrs []string) {
+	for _, addr := range []string{n.Addr(), n.cfg.GossipAddr, n.peerListener.Addr().String()} {
+		if !isLoopback(addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
+// trust tells what keeps strangers from this node's ports.
+func (n *Node) trust() string {
+	if len(n.Exposed()) > 0 {
+		return "none"
+	}
+	return "loopback"
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"github.com/wattlehq/wattle/cluster"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/digest"
 	"github.com/wattlehq/wattle/node/controller"
@@ -127,16 +126,8 @@ func (n *Node) readyModules(ctx context.Context, isNew func(*wattlev1.Service, *
 	}
 }
 
-// keepersOf are the nodes that keep a blob, of those that are there and not only work.
-func (n *Node) keepersOf(d digest.Digest) []shard.NodeID {
-	var nodes []shard.NodeID
-	for _, m := range n.cluster.Members() {
-		if m.Status == cluster.Alive && !m.Worker {
-			nodes = append(nodes, shard.NodeID(m.ID))
-		}
-	}
-	return keepers(d, nodes)
-}
+// keepersOf are the nodes that keep a blob, of those that are there.
+func (n *Node) keepersOf(d digest.Digest) []shard.NodeID { return keepers(d, n.keeping()) }
 
 // keepers are the nodes that keep a blob, as many as there are replicas: everybody comes to the same ones, and few change when a
 // node joins or goes (rendezvous hashing: Thaler and Ravishankar, 1998).

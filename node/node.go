@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -26,6 +25,7 @@ import (
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 	"github.com/wattlehq/wattle/internal/run"
+	"github.com/wattlehq/wattle/member"
 	"github.com/wattlehq/wattle/node/controller"
 	"github.com/wattlehq/wattle/node/grants"
 	"github.com/wattlehq/wattle/node/jobs"
@@ -45,7 +45,7 @@ import (
 )
 
 // machines are what every shard hosts.
-var machines = map[machine.ID]machine.Machine{machine.Registry: registry.Machine{}, machine.Jobs: dag.Machine{}, machine.Secrets: secret.Machine{}}
+var machines = map[machine.ID]machine.Machine{machine.Registry: registry.Machine{}, machine.Jobs: dag.Machine{}, machine.Secrets: secret.Machine{}, machine.Members: member.Machine{}}
 
 // Node is one process of the cluster.
 type Node struct {
@@ -69,8 +69,9 @@ type Node struct {
 	services  *services.Services
 	pool      *worker.Pool[*jobs.Attempt, jobs.Outcome]
 	metrics   *metrics
-	server    *http.Server
+	server    *server
 	isReady   atomic.Bool
+	stops     atomic.Bool     // it wants to lead nothing any more
 	stopping  context.Context // done when no new requests are taken
 	stop      context.CancelFunc
 	ready     chan struct{}
@@ -87,11 +88,17 @@ type Node struct {
 	clients      *peers.Clients
 	cluster      *cluster.Cluster
 	gossips      []string // of members, to begin with
+	remembered   string   // what is written down of whom it met
 	replaced     []string // the nodes this one was before its data was put aside
 	link         *link.Network
 	hands        *peers.Hands
 	controller   *controller.Controller
 	watch        directory.Watch
+	members      member.View
+	leave        chan struct{} // holds a word once this node is to leave
+	drained      atomic.Bool
+	end          context.CancelCauseFunc // ends Run
+	ending       context.Context
 }
 
 // New opens the data directory and the port and makes every part. It starts nothing, but answers requests while it waits for a
@@ -103,7 +110,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	cfg.defaults()
 	n := &Node{
 		cfg: cfg, startedAt: time.Now(), ready: make(chan struct{}), caughtUp: make(chan struct{}), led: make(chan struct{}),
-		changed: make(chan struct{}, 1), look: make(chan struct{}, 1), published: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), look: make(chan struct{}, 1), published: make(chan struct{}, 1), leave: make(chan struct{}, 1),
 		calls: services.NewCalls(cfg.MaxCalls),
 	}
 	defer func() {
@@ -112,6 +119,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		}
 	}()
 	n.stopping, n.stop = context.WithCancel(context.WithoutCancel(ctx))
+	n.ending, n.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	inputs, err := jobs.NewInputs(cfg.AllowDirs, cfg.WriteDirs)
 	if err != nil {
 		return nil, err
@@ -209,12 +217,10 @@ func newID(kind string) string { return kind + "-" + strings.ToLower(rand.Text()
 
 // listen opens the port. Beyond loopback there is no trust yet, so the operator has to say that they know.
 func listen(flag, addr string, insecure bool) (net.Listener, error) {
-	h, _, err := net.SplitHostPort(addr)
-	if err != nil {
+	if _, _, err := net.SplitHostPort(addr); err != nil {
 		return nil, fault.New(fault.Invalid, "bad_addr", "%s %s: %w", flag, addr, err).Hint("want HOST:PORT, for example 127.0.0.1:7070")
 	}
-	ip, err := netip.ParseAddr(h)
-	if loopback := h == "localhost" || err == nil && ip.IsLoopback(); !loopback && !insecure {
+	if !isLoopback(addr) && !insecure {
 		return nil, errInsecure(addr)
 	}
 	l, err := net.Listen("tcp", addr)
@@ -223,6 +229,13 @@ func listen(flag, addr string, insecure bool) (net.Listener, error) {
 			Hint("another program may have the port: choose one with %s", flag)
 	}
 	return l, nil
+}
+
+// isLoopback tells whether only this machine reaches an address.
+func isLoopback(addr string) bool {
+	h, _, _ := net.SplitHostPort(addr)
+	ip, err := netip.ParseAddr(h)
+	return h == "localhost" || err == nil && ip.IsLoopback()
 }
 
 func errInsecure(addr string) error {
@@ -239,9 +252,13 @@ func (n *Node) ID() string { return n.identity.NodeId }
 // Ready is closed once the node takes requests.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
-// Run runs the node until ctx ends, then stops it: requests first, then tasks, then the shards below them.
+// Run runs the node until ctx ends, or it has left the cluster, then stops it: tasks first, then requests, then the shards below
+// them. It returns an error if the node was removed from its cluster.
 func (n *Node) Run(ctx context.Context) error {
 	defer n.close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(n.ending, cancel)()
 	err := run.Ordered(ctx,
 		run.Part{Name: "gossip", Run: n.cluster.Run, Ready: n.cluster.Ready()},
 		run.Part{Name: "peers", Run: n.servePeers},
@@ -251,15 +268,20 @@ func (n *Node) Run(ctx context.Context) error {
 		run.Part{Name: "catch-up", Run: n.catchUp, Ready: n.caughtUp},
 		// Waits until every outcome is recorded, so it must outlive the worker.
 		run.Part{Name: "scheduler", Run: n.sched.Run},
-		run.Part{Name: "worker", Run: n.pool.Run},
 		run.Part{Name: "housekeeping", Run: n.keepHouse},
 		run.Part{Name: "modules", Run: n.keepModules},
 		run.Part{Name: "copies", Run: n.keepCopies},
-		// Last to start and first to stop: requests find everything they need.
+		// Requests find everything they need, until the last of them is answered.
 		run.Part{Name: "api", Run: n.serve, Ready: n.ready},
+		// Tasks are given back while their shards are led here: the next leader would take them for lost.
+		run.Part{Name: "worker", Run: n.pool.Run},
 		run.Part{Name: "controller", Run: n.controller.Run},
 		run.Part{Name: "announcement", Run: n.announce},
+		run.Part{Name: "membership", Run: n.keepMembership},
 	)
+	if why := fault.As(context.Cause(n.ending)); why != nil && err == nil {
+		return why
+	}
 	return err
 }
 

@@ -91,6 +91,9 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 	f := shard.Founding{Identity: &storev1.Identity{NodeId: self, CreatedAt: n.startedAt.UnixNano()}}
 	switch {
 	case founded:
+		if known, err := n.met(); n.cfg.Worker && (err != nil || len(known.apis)+len(join) == 0 && !n.cfg.Discover) {
+			return nil, errors.Join(err, errAlone(n.cfg.Data))
+		}
 	case len(join) > 0 || n.cfg.Discover:
 		r, err := n.askToJoin(ctx, join)
 		if err != nil {
@@ -106,6 +109,9 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 		} else if how != "" {
 			return nil, fault.New(fault.Precondition, "not_joined", "the node whose data is in %s was to join a cluster (%s), and has not yet", n.cfg.Data, how).
 				Hint("start it with %s again; or empty the directory, so that it founds a cluster of its own", how)
+		}
+		if n.cfg.Worker {
+			return nil, errAlone(n.cfg.Data)
 		}
 		f.Identity.ClusterId, f.Nodes = newID("c"), []shard.NodeID{shard.NodeID(self)}
 		if f.Table, err = shard.NewTable(n.cfg.Shards); err != nil {
@@ -124,6 +130,11 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 		slog.Warn("not removed, although the node has joined", "file", n.joiningFile(), "error", err)
 	}
 	return table, nil
+}
+
+func errAlone(data string) error {
+	return fault.New(fault.Precondition, "worker_alone", "a worker keeps nothing of its own, and the node whose data is in %s knows of no cluster", data).
+		Hint("give it the address of a member with --join, or --discover; or start it without --worker")
 }
 
 // askToJoin waits until a member tells what a new one has to know, and first writes down that it does. Whoever asks this node for
@@ -210,16 +221,6 @@ func (n *Node) admit() (*peerv1.JoinResponse, error) {
 	return r, nil
 }
 
-// others returns the other nodes that seem to be there.
-func (n *Node) others() (all []shard.NodeID) {
-	for _, m := range n.cluster.Members() {
-		if m.Status == cluster.Alive && m.ID != n.identity.NodeId {
-			all = append(all, shard.NodeID(m.ID))
-		}
-	}
-	return all
-}
-
 // knows tells whether gossip knows of a node.
 func (n *Node) knows(id shard.NodeID) bool {
 	_, ok := n.cluster.Member(string(id))
@@ -274,6 +275,9 @@ func (b *begun) Read(p []byte) (int, error) { return b.r.Read(p) }
 // helloTimeout is how long a connection may take to say what it is for.
 const helloTimeout = 5 * time.Second
 
+// peersGrace is how long other nodes' requests may go on once everything else has stopped.
+const peersGrace = 2 * time.Second
+
 // servePeers answers other nodes: requests and shards' messages come to one port. A request begins with a word in capitals, a
 // frame with its length.
 func (n *Node) servePeers(ctx context.Context) error {
@@ -288,8 +292,11 @@ func (n *Node) servePeers(ctx context.Context) error {
 	defer wg.Wait()
 	defer context.AfterFunc(ctx, func() {
 		n.peerListener.Close()
-		server.Close()
-		requests.Close()
+		// Nothing is decided here any more, but others have a right to their answers.
+		grace, stop := context.WithTimeout(context.WithoutCancel(ctx), peersGrace)
+		defer stop()
+		server.shut(requests)
+		server.drain(grace, 0)
 	})()
 	wg.Go(func() { _ = server.Serve(requests) })
 	for {
@@ -297,8 +304,6 @@ func (n *Node) servePeers(ctx context.Context) error {
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				cancel()
-				server.Close()
-				requests.Close()
 				return nil
 			}
 			select {
@@ -358,7 +363,7 @@ func (n *Node) connect() error {
 		ID: n.identity.ClusterId, Bind: bind, Join: n.gossips, Changed: n.memberChanged, Heard: n.heard,
 		Self: cluster.Member{
 			ID: n.identity.NodeId, API: told(n.listener, n.cfg.Advertise), Peer: told(n.peerListener, n.cfg.Advertise), Zone: n.cfg.Zone, Version: n.cfg.Version,
-			Replaces: n.replaced,
+			Worker: n.cfg.Worker, Replaces: n.replaced,
 		},
 	}
 	if n.cfg.Advertise != "" {
@@ -374,11 +379,11 @@ func (n *Node) connect() error {
 		Work: func(from shard.NodeID, ms []*peerv1.WorkMessage) { n.sched.Heard(string(from), ms) },
 		Gone: func(id shard.NodeID) { n.sched.Gone(string(id)) },
 	})
-	n.hands = &peers.Hands{Self: self, Engine: n.engine, Peers: n.clients, Lacks: n.watch.All}
-	n.router = &peers.Router{Hands: n.hands, Alive: n.others}
-	n.peerServer = &peers.Server{Hands: n.hands, Admission: n.admit, Node: n.self}
+	n.hands = &peers.Hands{Self: self, Engine: n.engine, Peers: n.clients, Lacks: n.watch.All, Stopping: n.stops.Load}
+	n.router = &peers.Router{Hands: n.hands, Alive: n.likely}
+	n.peerServer = &peers.Server{Hands: n.hands, Admission: n.admit, Node: n.self, Dismissed: n.dismissed}
 	n.controller = controller.New(controller.Config{
-		Nodes: n.hands, Members: n.cluster.Members, Grace: n.cfg.Grace, Acts: n.leadsFirst,
+		Nodes: n.hands, Members: n.nodes, Removed: n.members.Removed, Grace: n.cfg.Grace, Acts: n.leadsFirst,
 		Watch: &n.watch, Shards: n.engine.Table().Shards,
 	})
 	return nil
@@ -389,13 +394,14 @@ func (n *Node) membersFile() string { return n.cfg.FS.PathJoin(n.cfg.Data, "memb
 // memberChanged is told of others by gossip. Those who are there are written down, to be met again after the next start.
 func (n *Node) memberChanged(m cluster.Member) {
 	known := acquaintances{self: n.identity.NodeId, replaced: n.replaced}
-	for _, o := range n.cluster.Members() {
-		if o.ID != n.identity.NodeId && o.Status != cluster.Left {
+	for _, o := range n.nodes() {
+		if o.ID != n.identity.NodeId && o.Status != cluster.Left && !o.Worker {
 			known.gossips, known.apis = append(known.gossips, o.Gossip), append(known.apis, o.API)
 		}
 	}
-	if len(known.apis) > 0 { // alone, it keeps to those it knew
-		if err := store.WritePrivate(n.cfg.FS, n.membersFile(), known.String()); err != nil {
+	if text := known.String(); len(known.apis) > 0 && text != n.remembered { // alone, it keeps to those it knew
+		n.remembered = text
+		if err := store.WritePrivate(n.cfg.FS, n.membersFile(), text); err != nil {
 			slog.Warn("members not written down", "error", err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/member"
 	"github.com/wattlehq/wattle/registry"
 	"github.com/wattlehq/wattle/secret"
 	"github.com/wattlehq/wattle/shard"
@@ -49,7 +50,7 @@ func (n *Node) runShards(ctx context.Context) error {
 	return <-done
 }
 
-// catchUp loads what is kept in memory of the registry and the secrets: as they are, or, if nobody can tell, as this node knew them last.
+// catchUp loads what is kept in memory of the registry, the secrets and the decisions about nodes: as they are, or, if nobody can tell, as this node knew them last.
 func (n *Node) catchUp(ctx context.Context) error {
 	for _, v := range n.views() {
 		err := n.router.Read(ctx, v.slot, v.machine, v.load)
@@ -109,20 +110,24 @@ func poke(c chan struct{}) {
 	}
 }
 
-// followInterval is how often a node looks at what its own replicas do not tell it, if it hears no news.
+// followInterval is how often a node looks at what its own replicas do not tell it, if it hears no news; each of many looks less often,
+// so that all together cost what a few do.
 const followInterval = 2 * time.Second
 
-// follow keeps what is in memory of the registry and the secrets fresh on a node that has no replica of their shards. What has
+// follow keeps what is in memory of the registry, the secrets and the decisions about nodes fresh on a node that has no replica of their shards. What has
 // not changed since the last time is not fetched.
 func (n *Node) follow(ctx context.Context) {
 	known := map[machine.ID]*peerv1.Unless{}
 	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
-	for {
+	for i := 1; ; i++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			if i%n.sparing() != 0 {
+				continue
+			}
 		case <-n.look:
 		}
 		here := map[shard.ID]bool{}
@@ -155,7 +160,11 @@ type view struct {
 }
 
 func (n *Node) views() []view {
-	return []view{{registry.Slot, machine.Registry, registry.RevisionKey(), n.loadRegistry}, {secret.Slot, machine.Secrets, secret.RevisionKey(), n.loadSecrets}}
+	return []view{
+		{registry.Slot, machine.Registry, registry.RevisionKey(), n.loadRegistry},
+		{secret.Slot, machine.Secrets, secret.RevisionKey(), n.loadSecrets},
+		{member.Slot, machine.Members, member.RevisionKey(), n.loadMembers},
+	}
 }
 
 func (n *Node) loadRegistry(r machine.Reader) error {
@@ -166,6 +175,12 @@ func (n *Node) loadRegistry(r machine.Reader) error {
 
 func (n *Node) loadSecrets(r machine.Reader) error {
 	n.secrets.View.Load(secret.List(r))
+	return nil
+}
+
+func (n *Node) loadMembers(r machine.Reader) error {
+	records, revision := member.List(r)
+	n.decided(records, revision)
 	return nil
 }
 
@@ -186,6 +201,9 @@ func (s *sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {
 			isNew = true
 		case secret.Changed:
 			s.n.secrets.View.Apply(c)
+			isNew = true
+		case member.Changed:
+			s.n.decided(c.Records, c.Revision)
 			isNew = true
 		}
 	}

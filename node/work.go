@@ -13,8 +13,8 @@ func (w work) Leaders() []string { return w.alive(func(m cluster.Member) bool { 
 func (w work) Workers() []string { return w.alive(func(cluster.Member) bool { return true }) }
 
 func (w work) alive(match func(cluster.Member) bool) (all []string) {
-	for _, m := range w.n.cluster.Members() {
-		if m.Status == cluster.Alive && m.ID != w.n.ID() && match(m) {
+	for _, m := range w.n.present() {
+		if match(m) {
 			all = append(all, m.ID)
 		}
 	}

@@ -72,6 +72,7 @@ func (a *applier) turn(ms []storageMessage) {
 		case m.install != 0:
 			a.e.counts.installed.Add(1)
 			a.e.cfg.Sink.Installed(g.id)
+			g.overtaken(g.caughtUp.Load()+1, errLeaderLost(g.id)) // it may have brought their commands
 			g.wakeReads()
 		default:
 			a.tell(g, &outcomes[i])
@@ -112,12 +113,15 @@ func (a *applier) applyAll(b store.Batch, m storageMessage) (o outcome) {
 // tell lets those know who wait for entries, or act on them.
 func (a *applier) tell(g *group, o *outcome) {
 	g.applied.Store(max(o.last.GetIndex(), g.applied.Load()))
-	g.caughtUp.Store(o.last.GetTerm())
+	later := g.caughtUp.Swap(o.last.GetTerm()) != o.last.GetTerm()
 	g.wakeReads()
 	lead := g.leadTerm.Load()
 	a.e.cfg.Sink.Applied(g.id, min(lead, g.resumed), o.effects)
 	for _, f := range o.answers {
 		f()
+	}
+	if later {
+		g.overtaken(o.last.GetTerm(), g.errNoLeader())
 	}
 	if lead != 0 && o.last.GetTerm() == lead && g.resumed != lead {
 		g.resumed = lead

@@ -253,7 +253,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	wg.Wait()
 	e.stopOnce.Do(func() { close(e.stopped) })
 	for _, g := range e.all() {
-		g.fail(errStopping(), errStopping())
+		g.fail(g.errNoLeader(), errStopping())
 	}
 	if err := context.Cause(ctx); err != context.Canceled && err != context.DeadlineExceeded {
 		return err
@@ -292,6 +292,11 @@ func (e *Engine) Propose(ctx context.Context, p Proposal) (machine.Result, error
 	type answer struct {
 		result machine.Result
 		err    error
+	}
+	select {
+	case <-e.stopped:
+		return machine.Result{}, errNoLeader(e.cfg.Table.Of(p.Slot)) // nothing was done
+	default:
 	}
 	done := make(chan answer, 1)
 	e.propose(p, func(r machine.Result, err error) { done <- answer{r, err} })

@@ -74,6 +74,8 @@ type group struct {
 type waiter struct {
 	p    Proposal
 	done func(machine.Result, error)
+	// term is that of the leader who put it into the log.
+	term uint64
 	// expires is the tick at which it is given up, or zero.
 	expires int
 }
@@ -93,7 +95,8 @@ type awaited struct {
 const electionTicks = 10
 
 // Reads and changes that no quorum has answered for so many ticks are given up.
-const readTicks, changeTicks = 20, 100
+// So are commands of a leader that is none any more, if nobody else leads by then.
+const readTicks, changeTicks, lostTicks = 20, 100, 20
 
 func appliedKey(id ID) []byte { return binary.BigEndian.AppendUint32([]byte{0x01}, uint32(id)) }
 func membersKey(id ID) []byte { return binary.BigEndian.AppendUint32([]byte{0x03}, uint32(id)) }
@@ -255,6 +258,7 @@ func (g *group) propose() {
 		batch := &storev1.Batch{Time: g.lastTime, Proposals: make([]*storev1.Proposal, n)}
 		for i, w := range taken {
 			g.seq++
+			w.term = g.leadTerm.Load()
 			g.waiting[g.seq] = w
 			batch.Proposals[i] = &storev1.Proposal{
 				Proposer: g.e.id, Seq: g.seq, Slot: uint32(w.p.Slot), Machine: uint32(w.p.Machine), Body: w.p.Body,
@@ -297,7 +301,7 @@ func (g *group) change(changes []Change, done func(error)) {
 	g.seq++
 	seq := g.seq
 	// raft drops a change without a word while it thinks of another as on its way.
-	g.waiting[seq] = &waiter{done: func(_ machine.Result, err error) { done(err) }, expires: g.ticks + changeTicks}
+	g.waiting[seq] = &waiter{done: func(_ machine.Result, err error) { done(err) }, term: g.leadTerm.Load(), expires: g.ticks + changeTicks}
 	g.mu.Unlock()
 	cc.Context, err = proto.Marshal(&storev1.MemberChange{Proposer: g.e.id, Seq: seq, Added: added})
 	if err == nil {
@@ -332,13 +336,49 @@ func (g *group) take(seq uint64) *waiter {
 // fail answers everybody who waits for this shard: with proposed those whose command may be in the log, with err the others.
 func (g *group) fail(err, proposed error) {
 	g.mu.Lock()
-	queue := g.queue
-	g.queue = nil
 	var ws []*waiter
 	for _, seq := range sortedKeys(g.waiting) {
 		ws = append(ws, g.waiting[seq])
 	}
 	clear(g.waiting)
+	g.mu.Unlock()
+	g.turnAway(err)
+	reply(ws, proposed)
+}
+
+// deposed answers everybody who waits because this replica led, but those whose command may be in the log: what becomes of it will
+// show, soon if the lead was handed over.
+func (g *group) deposed() {
+	g.mu.Lock()
+	for _, w := range g.waiting {
+		if w.expires == 0 {
+			w.expires = g.ticks + lostTicks
+		}
+	}
+	g.mu.Unlock()
+	g.turnAway(g.errNoLeader())
+}
+
+// overtaken answers those whose command an earlier leader put into the log, once an entry of a later term is applied: what came
+// before that is applied as well, and nothing of an earlier term can come after it. err says what that means.
+func (g *group) overtaken(term uint64, err error) {
+	g.mu.Lock()
+	var ws []*waiter
+	for _, seq := range sortedKeys(g.waiting) {
+		if w := g.waiting[seq]; w.term < term {
+			ws = append(ws, w)
+			delete(g.waiting, seq)
+		}
+	}
+	g.mu.Unlock()
+	reply(ws, err)
+}
+
+// turnAway answers those whose command is not in the log, and those who want to read.
+func (g *group) turnAway(err error) {
+	g.mu.Lock()
+	queue := g.queue
+	g.queue = nil
 	g.inflight = 0
 	reads := g.reads
 	for _, a := range g.awaited {
@@ -351,7 +391,6 @@ func (g *group) fail(err, proposed error) {
 	clear(g.asked)
 	g.mu.Unlock()
 	reply(queue, err)
-	reply(ws, proposed)
 	for _, r := range reads {
 		r(err)
 	}

@@ -203,6 +203,7 @@ func (l *loop) retire(g *group) {
 	}
 	g.removed.Store(true)
 	l.e.remove(g)
+	l.found(g)
 	g.leadTerm.Store(0)
 	g.fail(errNoReplica(g.id), errLeaderLost(g.id))
 	l.e.appender.inbox.put(storageMessage{g: g, retire: true})
@@ -352,16 +353,24 @@ func (l *loop) follow(g *group, s *raft.SoftState) (out []storageMessage) {
 		g.lookAfter()
 	case !leads && g.leadTerm.Load() != 0:
 		g.leadTerm.Store(0)
-		g.fail(g.errNoLeader(), errLeaderLost(g.id))
+		g.deposed()
 		out = append(out, storageMessage{g: g, yield: true})
 	}
-	if s.Lead != raft.None && !g.hasLead {
-		g.hasLead = true
-		if g.atOpen && l.e.unready.Add(-1) == 0 {
-			close(l.e.ready)
-		}
+	if s.Lead != raft.None {
+		l.found(g)
 	}
 	return out
+}
+
+// found notes that a start need not wait for a group any more: it has a leader, or is gone.
+func (l *loop) found(g *group) {
+	if g.hasLead {
+		return
+	}
+	g.hasLead = true
+	if g.atOpen && l.e.unready.Add(-1) == 0 {
+		close(l.e.ready)
+	}
 }
 
 // must turns a failure of what lies below into the panic that ends Run: a replica that cannot write

@@ -7,8 +7,6 @@ import (
 	"slices"
 
 	"go.etcd.io/raft/v3"
-
-	"github.com/wattlehq/wattle/internal/machine"
 )
 
 // ask turns the queued reads into one question to the quorum, which a follower asks through its leader.
@@ -94,6 +92,7 @@ func (g *group) expire() {
 	g.ticks++
 	g.mu.Lock()
 	var late []func(error)
+	var lost []*waiter
 	for _, q := range sortedKeys(g.asked) {
 		if a := g.asked[q]; g.ticks-a.tick > readTicks {
 			late = append(late, a.reads...)
@@ -102,7 +101,7 @@ func (g *group) expire() {
 	}
 	for _, seq := range sortedKeys(g.waiting) {
 		if w := g.waiting[seq]; w.expires != 0 && g.ticks > w.expires {
-			late = append(late, func(err error) { w.done(machine.Result{}, err) })
+			lost = append(lost, w)
 			delete(g.waiting, seq)
 		}
 	}
@@ -110,6 +109,7 @@ func (g *group) expire() {
 	for _, r := range late {
 		r(errNoLeader(g.id))
 	}
+	reply(lost, errLeaderLost(g.id))
 }
 
 func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

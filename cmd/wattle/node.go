@@ -15,8 +15,9 @@ import (
 )
 
 func (a *app) node() *cobra.Command {
-	c := &cobra.Command{Use: "node", Short: "List and ping nodes"}
+	c := &cobra.Command{Use: "node", Short: "List and ping nodes, and take them out of the cluster"}
 	c.AddCommand(
+		a.drainNode(), a.leaveNode(), a.removeNode(),
 		&cobra.Command{
 			Use: "ls", Short: "List the nodes", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
@@ -25,14 +26,14 @@ func (a *app) node() *cobra.Command {
 					return err
 				}
 				return a.print(res.Msg, func(w io.Writer) {
-					table(w, "NODE\tADDR\tSTATUS\tVERSION\tCALLS\tTASKS\tREPLICAS\tLEADS\tBLOBS\tUP", func(row func(...any)) {
+					table(w, "NODE\tADDR\tSTATUS\tVERSION\tCALLS\tTASKS\tREPLICAS\tLEADS\tBLOBS\tTRUST\tUP", func(row func(...any)) {
 						for _, n := range res.Msg.Nodes {
 							if n.StartedAt == nil { // it does not answer for itself
-								row(n.Id, n.Addr, n.Status, n.Version, "-", "-", "-", "-", "-", "-")
+								row(n.Id, n.Addr, statusOf(n), n.Version, "-", "-", "-", "-", "-", "-", "-")
 								continue
 							}
 							row(n.Id, n.Addr, statusOf(n), n.Version, fmt.Sprintf("%d/%d", n.Calls, n.MaxCalls), fmt.Sprintf("%d/%d", n.Running, n.Slots), fmt.Sprintf("%d/%d", n.Replicas, n.Shards),
-								n.Leading, fmt.Sprintf("%d (%s)", n.Blobs, sizeOf(n.BlobBytes)), since(n.StartedAt.AsTime()))
+								n.Leading, fmt.Sprintf("%d (%s)", n.Blobs, sizeOf(n.BlobBytes)), n.Trust, since(n.StartedAt.AsTime()))
 						}
 					})
 				})
@@ -55,12 +56,22 @@ func (a *app) node() *cobra.Command {
 	return c
 }
 
-// statusOf is what gossip says of a node, unless the node says more.
+// statusOf is what gossip says of a node, unless the node says more, and what becomes of it.
 func statusOf(n *wattlev1.Node) string {
-	if n.Status == "alive" && !n.Ready {
-		return "starting"
+	status := n.Status
+	if status == "alive" && !n.Ready && n.StartedAt != nil {
+		status = "starting or stopping"
 	}
-	return n.Status
+	if n.Worker {
+		status += ", worker"
+	}
+	switch {
+	case n.Drained:
+		status += ", drained"
+	case n.Draining:
+		status += ", draining"
+	}
+	return status
 }
 
 func (a *app) cluster() *cobra.Command {
@@ -109,6 +120,15 @@ func printCluster(w io.Writer, c *wattlev1.GetClusterStatusResponse, all bool) {
 		}
 	}
 	fmt.Fprintf(w, "cluster %s: %d shards, %d with a leader, %d with all of %d replicas\n", c.ClusterId, len(c.Shards), led, whole, c.Want)
+	if c.Workers > 0 {
+		fmt.Fprintf(w, "workers: %d, which keep no replicas\n", c.Workers)
+	}
+	for _, n := range c.Draining {
+		fmt.Fprintf(w, "node %s is being emptied or is empty: %d replicas of every shard do without it\n", n, c.Want)
+	}
+	if c.Trust == "none" {
+		fmt.Fprintln(w, "trust: none: whoever reaches the ports of these nodes can run code on them and read their data")
+	}
 	for _, n := range c.Silent {
 		fmt.Fprintf(w, "node %s does not answer\n", n)
 	}

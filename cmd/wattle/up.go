@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,8 +46,8 @@ func (a *app) up() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if cfg.Insecure {
-				slog.Warn("--insecure: anybody who can reach this node can run code on it and read its data", "addr", n.Addr())
+			if at := n.Exposed(); len(at) > 0 {
+				fmt.Fprintf(a.stderr, exposedWarning, strings.Join(at, ", "))
 			}
 			go func() {
 				select {
@@ -72,8 +73,10 @@ func (a *app) up() *cobra.Command {
 	f.StringVar(&cfg.PeerAddr, "peer-addr", "", "where the node answers other nodes (default two ports after the API's)")
 	f.StringVar(&cfg.Advertise, "advertise", "", "the IP address by which other nodes reach this one, where that is not one it listens on")
 	f.StringVar(&cfg.Zone, "zone", "", "what fails together, such as a rack: replicas are spread over zones")
+	f.BoolVar(&cfg.Worker, "worker", false, "only work: keep no replicas. The node needs a cluster to join")
+	f.DurationVar(&cfg.Linger, "linger", 0, "how long a node that stops takes new connections after /readyz says no, for load balancers that look there")
 	f.DurationVar(&cfg.Grace, "grace", 0, "how long a node may be silent before its replicas are replaced (default 5m)")
-	f.BoolVar(&cfg.Insecure, "insecure", false, "listen beyond loopback although nothing is authenticated yet")
+	f.BoolVar(&cfg.Insecure, "insecure", false, "listen beyond loopback although nothing is authenticated yet; a warning says what that means")
 	f.StringArrayVar(&cfg.AllowDirs, "allow-dir", nil, "a directory whose files jobs may read; may be repeated")
 	f.StringArrayVar(&cfg.WriteDirs, "allow-write-dir", nil, "a directory that functions may be allowed to change as well; may be repeated")
 	f.StringArrayVar(&cfg.Origins, "allow-origin", nil, "a web page's origin that may call the node; may be repeated")
@@ -90,6 +93,22 @@ func (a *app) up() *cobra.Command {
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	return c
 }
+
+// exposedWarning goes past any log level: nobody shall be able to say that they did not see it.
+const exposedWarning = `
+wattle: ************************************************************************
+wattle: WARNING: NOTHING PROTECTS THIS NODE. Trust is not configured (--insecure).
+wattle:
+wattle: It listens at %s.
+wattle: Whoever reaches one of these ports can run code in its functions, read and
+wattle: change all data, put other nodes into this cluster, and end it.
+wattle:
+wattle: What to do: let only machines that you trust reach these ports (a firewall,
+wattle: a private network, a VPN); or listen on 127.0.0.1, and let clients in
+wattle: through a proxy that knows them. wattle node ls says "none" under TRUST.
+wattle: ************************************************************************
+
+`
 
 // spareProcessor gives the process one processor more than guests may compute on, and answers how many those are: a guest's
 // code is not interrupted, and what else the node does shall not wait for it. The system shares the real ones.

@@ -141,7 +141,7 @@ func TestFoldersAreCheckedAtEachCall(t *testing.T) {
 
 func TestConfigsThatMakeNoSense(t *testing.T) {
 	t.Parallel()
-	for _, flag := range []string{"--slots=-1", "--collect-interval=-1s", "--retention=-1h", "--grace=-5m"} {
+	for _, flag := range []string{"--slots=-1", "--collect-interval=-1s", "--retention=-1h", "--grace=-5m", "--linger=-1s"} {
 		_, stderr, status := runWattle(t, "", "", "up", "--data", filepath.Join(t.TempDir(), "data"), "--addr", "127.0.0.1:0", flag)
 		if name, _, _ := strings.Cut(flag, "="); status != 1 || !strings.Contains(stderr, name+" is negative") {
 			t.Errorf("%s: %d %s", flag, status, stderr)

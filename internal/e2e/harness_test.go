@@ -77,6 +77,8 @@ type target struct {
 	// signal is for the binary only.
 	signal func(os.Signal) error
 	bin    bool
+	// ends is what the error has to say with which it ends by itself, if it should.
+	ends string
 }
 
 func (n *target) url(path string) string { return "http://" + n.addr + path }
@@ -110,9 +112,12 @@ func inProcess(t testing.TB, cfg node.Config) *target {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
+	var started *target
 	stop := sync.OnceFunc(func() {
-		cancel()
-		if err := <-ended; err != nil {
+		if started == nil || started.ends == "" {
+			cancel()
+		}
+		if err := <-ended; !started.mayEnd(fmt.Sprint(err), err == nil) {
 			t.Error("node:", err)
 		}
 	})
@@ -125,7 +130,16 @@ func inProcess(t testing.TB, cfg node.Config) *target {
 	case <-time.After(time.Minute):
 		t.Fatal("node not ready")
 	}
-	return newTarget(t, n.Addr(), cfg, stop)
+	started = newTarget(t, n.Addr(), cfg, stop)
+	return started
+}
+
+// mayEnd tells whether a node was to end with an error that says something, or without one.
+func (n *target) mayEnd(text string, clean bool) bool {
+	if n == nil || n.ends == "" {
+		return clean
+	}
+	return !clean && strings.Contains(text, n.ends)
 }
 
 // The ports that freeAddr hands out. The kernel gives none of them to a connection (it begins at 32768), so that a node that is
@@ -199,19 +213,23 @@ func tryBinary(t testing.TB, cfg node.Config) (*target, error) {
 	}
 	_, rest, _ := strings.Cut(line, "http://")
 	addr, _, _ := strings.Cut(rest, " ")
+	var n *target
 	end := func(sig syscall.Signal) func() {
 		return func() {
+			if n.ends != "" {
+				sig = 0 // it ends by itself
+			}
 			if err := cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 				t.Error(err)
 			}
 			err := cmd.Wait()
-			if sig == syscall.SIGTERM && err != nil {
+			if sig != syscall.SIGKILL && !n.mayEnd(stderr.String(), err == nil) {
 				t.Errorf("wattle up: %v: %s", err, stderr.String())
 			}
 		}
 	}
 	var once sync.Once
-	n := newTarget(t, addr, cfg, func() { once.Do(end(syscall.SIGTERM)) })
+	n = newTarget(t, addr, cfg, func() { once.Do(end(syscall.SIGTERM)) })
 	n.kill = func() { once.Do(end(syscall.SIGKILL)) }
 	n.bin, n.signal = true, cmd.Process.Signal
 	t.Cleanup(n.stop)

@@ -21,7 +21,7 @@ var layers = map[string]int{
 	"internal/plugintest": 5, "internal/e2e": 6, "internal/lint": 6, "internal/sim": 5,
 	"store": 1, "host": 1, "cluster": 1,
 	"shard": 2, "worker": 2, "transfer": 2,
-	"registry": 3, "dag": 3, "secret": 3,
+	"registry": 3, "dag": 3, "secret": 3, "member": 3,
 	"node/grants": 4, "node/jobs": 4, "node/services": 4, "node/rpc": 4, "node/secrets": 4, "node/peers": 4, "node/controller": 4, "client": 4, "sdk-guest": 4,
 	"node": 5, "plugins": 5,
 	"cmd": 6,
@@ -47,6 +47,7 @@ var only = map[string][]string{
 	"dag":             {"dag", "gen", "internal", "store", "google.golang.org/protobuf", "sigs.k8s.io/yaml", "github.com/samber/lo"},
 	"registry":        {"registry", "gen", "internal", "google.golang.org/protobuf", "github.com/samber/lo"},
 	"secret":          {"secret", "gen", "internal", "google.golang.org/protobuf"},
+	"member":          {"member", "gen", "internal", "google.golang.org/protobuf"},
 	"worker":          {"worker", "internal"},
 	"node/controller": {"cluster", "internal", "shard"}, // without a network, so that a simulator can have it
 }

@@ -24,6 +24,7 @@ const (
 	Registry ID = 1
 	Jobs     ID = 2
 	Secrets  ID = 3
+	Members  ID = 4
 )
 
 // Slots is how many slots the state is divided into. It is fixed for good: a slot is part of every key.

@@ -38,6 +38,8 @@ type Config struct {
 	Nodes Nodes
 	// Members returns who is there.
 	Members func() []cluster.Member
+	// Removed tells which nodes were given up for good, whether gossip still knows them or not.
+	Removed func(node string) bool
 	// Acts tells whether this node leads the first shard.
 	Acts func() bool
 	// Watch is shown what this node sees while it acts, of so many shards.
@@ -55,6 +57,8 @@ type Config struct {
 type Controller struct {
 	cfg      Config
 	observer Observer
+	// empty are workers that have no replicas, and will get none, since when they have been there.
+	empty map[string]time.Time
 }
 
 // New makes a Controller and starts nothing.
@@ -68,7 +72,7 @@ func New(cfg Config) *Controller {
 	if cfg.Interval == 0 {
 		cfg.Interval = time.Second
 	}
-	return &Controller{cfg: cfg, observer: Observer{Grace: cfg.Grace}}
+	return &Controller{cfg: cfg, observer: Observer{Grace: cfg.Grace, Removed: cfg.Removed}}
 }
 
 // changeTimeout is how long one change may take.
@@ -102,6 +106,11 @@ func (c *Controller) round(ctx context.Context) bool {
 	members := c.cfg.Members()
 	now, reports := time.Now(), c.ask(ctx, members)
 	p := c.observer.Look(now, members, reports, c.cfg.Want)
+	for _, l := range p.Leaders {
+		for _, m := range l.Members {
+			delete(c.empty, m.Node) // one that is on its way
+		}
+	}
 	c.cfg.Watch.Look(now, p.Leaders, c.cfg.Shards, uint32(min(c.cfg.Want, there(members))))
 	moves := placement.Next(p.View, Limits)
 	var wg sync.WaitGroup
@@ -143,13 +152,29 @@ func there(members []cluster.Member) (n int) {
 	return n
 }
 
-// ask asks all nodes that seem to be there what they hold.
+// ask asks all nodes that seem to be there what they hold. Workers are asked until they hold nothing: there may be hundreds.
 func (c *Controller) ask(ctx context.Context, members []cluster.Member) []directory.Report {
 	var nodes []shard.NodeID
+	workers, empty := map[shard.NodeID]cluster.Member{}, map[string]time.Time{}
 	for _, m := range members {
-		if m.Status != cluster.Left && m.Status != cluster.Failed {
-			nodes = append(nodes, shard.NodeID(m.ID))
+		if m.Status == cluster.Left || m.Status == cluster.Failed {
+			continue
+		}
+		if m.Worker {
+			if since, ok := c.empty[m.ID]; ok && since.Equal(m.Since) {
+				empty[m.ID] = since
+				continue
+			}
+			workers[shard.NodeID(m.ID)] = m
+		}
+		nodes = append(nodes, shard.NodeID(m.ID))
+	}
+	reports := c.cfg.Nodes.Ask(ctx, nodes)
+	for _, r := range reports {
+		if m, ok := workers[r.Node]; ok && r.Answer != nil && len(r.Answer.Replicas) == 0 {
+			empty[m.ID] = m.Since
 		}
 	}
-	return c.cfg.Nodes.Ask(ctx, nodes)
+	c.empty = empty
+	return reports
 }

@@ -18,7 +18,9 @@ const near = 100
 // gossip may have begun a moment ago.
 type Observer struct {
 	// Grace: see Config.
-	Grace   time.Duration
+	Grace time.Duration
+	// Removed: see Config. Nil means that none was.
+	Removed func(node string) bool
 	missing map[shard.NodeID]time.Time
 }
 
@@ -53,9 +55,9 @@ func Replaced(members []cluster.Member, answers func(cluster.Member) bool) map[s
 // Look puts the picture together. The same arguments give the same one.
 func (o *Observer) Look(now time.Time, members []cluster.Member, reports []directory.Report, want int) Picture {
 	p := Picture{Leaders: directory.Find(reports), View: placement.View{Want: want}}
-	heard := map[shard.NodeID]bool{}
+	heard, stopping := map[shard.NodeID]bool{}, map[shard.NodeID]bool{}
 	for _, r := range reports {
-		heard[r.Node] = r.Answer != nil
+		heard[r.Node], stopping[r.Node] = r.Answer != nil, r.Answer.GetStopping()
 		for _, s := range r.Answer.GetReplicas() {
 			// One that the leader knows of and does not count was removed; what came after it the leader knows better.
 			if l, ok := p.Leaders[shard.ID(s.Shard)]; ok && l.Settled && s.Replica < l.Next && !l.Has(s.Replica) {
@@ -64,16 +66,19 @@ func (o *Observer) Look(now time.Time, members []cluster.Member, reports []direc
 		}
 	}
 	replaced := Replaced(members, func(m cluster.Member) bool { return heard[shard.NodeID(m.ID)] })
-	known := map[shard.NodeID]bool{}
+	known, workers := map[shard.NodeID]bool{}, map[shard.NodeID]cluster.Member{}
 	for _, m := range members {
-		if m.Worker {
-			continue
-		}
+		id := shard.NodeID(m.ID)
 		if replaced[m.ID] {
 			m.Status = cluster.Left
 		}
-		known[shard.NodeID(m.ID)] = true
-		p.View.Nodes = append(p.View.Nodes, o.node(now, m, heard[shard.NodeID(m.ID)]))
+		if m.Worker {
+			workers[id] = m // looked at where one has a replica
+			continue
+		}
+		known[id] = true
+		// One that is about to stop is like one that is silent for a moment: it keeps what it has, and is to lead nothing.
+		p.View.Nodes = append(p.View.Nodes, o.node(now, m, heard[id] && !stopping[id]))
 	}
 	for _, id := range slices.Sorted(maps.Keys(p.Leaders)) {
 		l := p.Leaders[id]
@@ -81,11 +86,14 @@ func (o *Observer) Look(now time.Time, members []cluster.Member, reports []direc
 			// One that gossip does not know (any more, or yet) counts as silent for the grace time.
 			if id := shard.NodeID(m.Node); !known[id] {
 				known[id] = true
-				gone := placement.Node{ID: placement.NodeID(id), Health: placement.Gone, Draining: true}
-				if !replaced[m.Node] {
-					gone = placement.Node{ID: placement.NodeID(id), Health: o.health(now, id)}
+				n := placement.Node{ID: placement.NodeID(id), Health: placement.Gone, Draining: true}
+				if w, ok := workers[id]; ok {
+					n = o.node(now, w, heard[id])
+					n.Draining = true
+				} else if !replaced[m.Node] && (o.Removed == nil || !o.Removed(m.Node)) {
+					n = placement.Node{ID: placement.NodeID(id), Health: o.health(now, id)}
 				}
-				p.View.Nodes = append(p.View.Nodes, gone)
+				p.View.Nodes = append(p.View.Nodes, n)
 			}
 		}
 		p.View.Shards = append(p.View.Shards, shardOf(id, l))

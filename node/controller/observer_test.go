@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"context"
 	"reflect"
 	"slices"
 	"testing"
@@ -141,4 +142,78 @@ func TestShards(t *testing.T) {
 	}; !reflect.DeepEqual(steps, want) {
 		t.Errorf("steps: %+v, want %+v", steps, want)
 	}
+}
+
+// Workers count only where one has a replica, which it is to lose; one that was removed is gone at once, known to gossip or not; one
+// that is about to stop keeps what it has and is to lead nothing.
+func TestWorkersRemovedAndStopping(t *testing.T) {
+	t.Parallel()
+	o := newObserver()
+	o.Removed = func(node string) bool { return node == "c" }
+	work, idle := member("b", cluster.Alive), member("w", cluster.Alive)
+	work.Worker, idle.Worker = true, true
+	members := []cluster.Member{member("a", cluster.Alive), work, idle, member("d", cluster.Alive)}
+	p := o.Look(time.Unix(1000, 0), members, []directory.Report{
+		said("a", led(1, 1, voter("a"), voter("b"), voter("c"))), said("b", &peerv1.GetReplicasResponse{}), said("d", &peerv1.GetReplicasResponse{Stopping: true}),
+	}, 3)
+	for id, want := range map[string]placement.Node{
+		"a": {ID: "a", Zone: "z"},
+		"b": {ID: "b", Zone: "z", Draining: true},
+		"c": {ID: "c", Health: placement.Gone, Draining: true},
+		"d": {ID: "d", Zone: "z", Health: placement.Silent},
+	} {
+		if got := healthOf(t, p, id); got != want {
+			t.Errorf("%s: %+v, want %+v", id, got, want)
+		}
+	}
+	if slices.ContainsFunc(p.View.Nodes, func(n placement.Node) bool { return n.ID == "w" }) {
+		t.Errorf("a worker without replicas is a place for some: %v", p.View.Nodes)
+	}
+}
+
+// asked answers for nodes, and remembers which were asked.
+type asked struct {
+	Nodes
+	answers map[shard.NodeID]*peerv1.GetReplicasResponse
+	nodes   []shard.NodeID
+}
+
+func (a *asked) Ask(_ context.Context, nodes []shard.NodeID) (rs []directory.Report) {
+	a.nodes = nodes
+	for _, n := range nodes {
+		rs = append(rs, said(n, a.answers[n]))
+	}
+	return rs
+}
+
+func (a *asked) Change(context.Context, shard.NodeID, shard.ID, []shard.Change) error { return nil }
+
+// A worker is asked until it says that it holds nothing, and again when a leader names it or it was away.
+func TestAsksWorkersOnce(t *testing.T) {
+	t.Parallel()
+	work := member("w", cluster.Alive)
+	work.Worker, work.Since = true, time.Unix(1, 0)
+	members := []cluster.Member{member("a", cluster.Alive), work}
+	holds := &peerv1.GetReplicasResponse{Replicas: []*peerv1.ReplicaStatus{{}}}
+	a := &asked{answers: map[shard.NodeID]*peerv1.GetReplicasResponse{"a": led(1, 1, voter("a")), "w": holds}}
+	c := New(Config{Nodes: a, Members: func() []cluster.Member { return members }, Watch: &directory.Watch{}, Shards: 1})
+	look := func(step string, want ...shard.NodeID) {
+		t.Helper()
+		if c.round(t.Context()); !slices.Equal(a.nodes, want) {
+			t.Errorf("%s: asked %v, want %v", step, a.nodes, want)
+		}
+	}
+	look("at first", "a", "w")
+	look("it holds something", "a", "w")
+	a.answers["w"] = nil
+	look("it does not answer", "a", "w")
+	a.answers["w"] = &peerv1.GetReplicasResponse{}
+	look("it says that it is empty", "a", "w")
+	look("it is empty", "a")
+	members[1].Since = time.Unix(2, 0)
+	look("it was away", "a", "w")
+	look("it is empty again", "a")
+	a.answers["a"] = led(1, 1, voter("a"), voter("w"))
+	look("a leader begins to name it", "a")
+	look("a leader names it", "a", "w")
 }

@@ -2,6 +2,8 @@ package peers
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"slices"
@@ -84,39 +86,44 @@ func (b *Blobs) Spread(ctx context.Context, d digest.Digest) {
 // asked is how many blobs are asked after in one message.
 const asked = 4096
 
-// Repair has the nodes fetch blobs that keep them and lack them, while nobody waits for it. It returns how many were copied.
-func (b *Blobs) Repair(ctx context.Context, all []digest.Digest) (copied int) {
+// Repair has the nodes fetch blobs that keep them and lack them, while nobody waits for it. It returns how many were copied. What
+// goes wrong with some does not keep it from the others.
+func (b *Blobs) Repair(ctx context.Context, all []digest.Digest) (copied int, _ error) {
 	of := map[shard.NodeID][]digest.Digest{}
 	for _, d := range all {
 		for _, n := range b.Keepers(d) {
 			of[n] = append(of[n], d)
 		}
 	}
+	var errs []error
 	for n, ds := range of {
 		for part := range slices.Chunk(ds, asked) {
-			for _, d := range b.lacking(ctx, n, part) {
-				if err := b.keep(ctx, n, d); err == nil {
-					copied++
-				} else if ctx.Err() == nil {
-					slog.Warn("a blob has fewer copies than it should", "blob", d, "lacks", n, "error", err)
+			lacks, err := b.lacking(ctx, n, part)
+			for _, d := range lacks {
+				if err = b.keep(ctx, n, d); err != nil {
+					break // it may be the node
 				}
+				copied++
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("node %s: %w", n, err))
 			}
 		}
 	}
-	return copied
+	return copied, errors.Join(errs...)
 }
 
-// lacking returns those that a node lacks. One that does not answer is asked another time.
-func (b *Blobs) lacking(ctx context.Context, n shard.NodeID, ds []digest.Digest) (lacks []digest.Digest) {
+// lacking returns those that a node lacks.
+func (b *Blobs) lacking(ctx context.Context, n shard.NodeID, ds []digest.Digest) (lacks []digest.Digest, _ error) {
 	if string(n) == b.Self {
 		return slices.DeleteFunc(slices.Clone(ds), func(d digest.Digest) bool {
 			_, here := b.Stat(d)
 			return here
-		})
+		}), nil
 	}
 	c, err := b.Peers.Of(n)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, spreadTimeout)
 	defer cancel()
@@ -126,14 +133,14 @@ func (b *Blobs) lacking(ctx context.Context, n shard.NodeID, ds []digest.Digest)
 	}
 	r, err := c.HasBlobs(ctx, connect.NewRequest(req))
 	if err != nil {
-		return nil
+		return nil, fromWire(err)
 	}
 	for _, i := range r.Msg.Lacking {
 		if int(i) < len(ds) {
 			lacks = append(lacks, ds[i])
 		}
 	}
-	return lacks
+	return lacks, nil
 }
 
 func (b *Blobs) keep(ctx context.Context, n shard.NodeID, d digest.Digest) error {

@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	"github.com/wattlehq/wattle/gen/wattle/peer/v1/peerv1connect"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/shard"
@@ -106,6 +107,18 @@ func (c *Clients) Of(id shard.NodeID) (peerv1connect.PeerServiceClient, error) {
 		return nil, fault.New(fault.Unavailable, "unknown_node", "node %s is not known here", id).Hint("try again in a moment")
 	}
 	return c.at(addr, id), nil
+}
+
+// Dismiss tells a node that it was removed from the cluster.
+func (c *Clients) Dismiss(ctx context.Context, id shard.NodeID) error {
+	p, err := c.Of(id)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	_, err = p.Dismiss(ctx, connect.NewRequest(&peerv1.DismissRequest{}))
+	return err
 }
 
 // each asks nodes at once, and returns when all have answered or failed.

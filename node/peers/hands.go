@@ -23,10 +23,11 @@ type replicas interface {
 type local struct {
 	engine *shard.Engine
 	lacks  func() []*peerv1.Lack
+	stops  func() bool
 }
 
 func (l local) GetReplicas(context.Context, *connect.Request[peerv1.GetReplicasRequest]) (*connect.Response[peerv1.GetReplicasResponse], error) {
-	return connect.NewResponse(&peerv1.GetReplicasResponse{Replicas: directory.Replicas(l.engine.Status()), Lacks: l.lacks()}), nil
+	return connect.NewResponse(&peerv1.GetReplicasResponse{Replicas: directory.Replicas(l.engine.Status()), Lacks: l.lacks(), Stopping: l.stops()}), nil
 }
 
 func (l local) ChangeMembers(ctx context.Context, req *connect.Request[peerv1.ChangeMembersRequest]) (*connect.Response[peerv1.ChangeMembersResponse], error) {
@@ -54,9 +55,11 @@ type Hands struct {
 	Peers  *Clients
 	// Lacks is what this node knows of shards that lack something: see directory.Watch.
 	Lacks func() []*peerv1.Lack
+	// Stopping tells that this node is about to stop, and wants to lead nothing.
+	Stopping func() bool
 }
 
-func (h *Hands) local() local { return local{h.Engine, h.Lacks} }
+func (h *Hands) local() local { return local{h.Engine, h.Lacks, h.Stopping} }
 
 func (h *Hands) on(node shard.NodeID) (replicas, error) {
 	if node == h.Self {

@@ -85,7 +85,7 @@ func engine(t *testing.T, self shard.NodeID, founders ...shard.NodeID) *shard.En
 // served has node a answer with an engine, and returns clients that find every node there.
 func served(t *testing.T, e *shard.Engine) *Clients {
 	t.Helper()
-	_, h := (&Server{Hands: &Hands{Self: "a", Engine: e, Lacks: nobody}}).Handler()
+	_, h := (&Server{Hands: &Hands{Self: "a", Engine: e, Lacks: nobody, Stopping: never}}).Handler()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +104,7 @@ func TestReadUnless(t *testing.T) {
 	t.Parallel()
 	leads := engine(t, "a", "a")
 	clients := served(t, leads)
-	here := &Router{Hands: &Hands{Self: "b", Engine: engine(t, "b"), Peers: clients}, Alive: func() []shard.NodeID { return []shard.NodeID{"a"} }}
+	here := &Router{Hands: &Hands{Self: "b", Engine: engine(t, "b"), Peers: clients}, Alive: func() [][]shard.NodeID { return [][]shard.NodeID{{"a"}} }}
 	there := &Router{Hands: &Hands{Self: "a", Engine: leads}}
 	for name, r := range map[string]*Router{"here": there, "elsewhere": here} {
 		unless := &peerv1.Unless{Key: []byte("n")}
@@ -169,7 +169,7 @@ func TestHands(t *testing.T) {
 	e := engine(t, "a", "a")
 	<-e.Ready()
 	clients := served(t, e)
-	for self, hands := range map[shard.NodeID]*Hands{"a": {Self: "a", Engine: e, Lacks: nobody}, "b": {Self: "b", Peers: clients}} {
+	for self, hands := range map[shard.NodeID]*Hands{"a": {Self: "a", Engine: e, Lacks: nobody, Stopping: never}, "b": {Self: "b", Peers: clients}} {
 		reports := hands.Ask(t.Context(), []shard.NodeID{"a"})
 		if got := directory.Find(reports)[0]; got.Node != "a" || !got.Has(1) || len(got.Members) != 1 {
 			t.Errorf("seen from %s: %v", self, reports)
@@ -179,3 +179,5 @@ func TestHands(t *testing.T) {
 		}
 	}
 }
+
+func never() bool { return false }

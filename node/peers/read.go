@@ -111,7 +111,7 @@ func (r *Router) fetch(ctx context.Context, req *peerv1.ReadRequest) (map[machin
 	slots, err := r.fetchFrom(ctx, to, req)
 	if err != nil && ctx.Err() == nil {
 		r.forget(id)
-		if fault.As(err) == nil {
+		if fault.As(err) == nil || fault.Reason(err) == "stopping" {
 			err = errElsewhere(to, err) // reading twice does no harm
 		}
 	}

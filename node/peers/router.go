@@ -23,8 +23,8 @@ const patience = 15 * time.Second
 // that takes usually. It may be used concurrently.
 type Router struct {
 	*Hands
-	// Alive returns the other nodes that can be asked.
-	Alive func() []shard.NodeID
+	// Alive returns the other nodes that can be asked, in groups: those who are the likeliest to lead first.
+	Alive func() [][]shard.NodeID
 
 	mu      sync.Mutex
 	leaders directory.Leaders // as they were when somebody was asked
@@ -135,7 +135,16 @@ func (r *Router) find(ctx context.Context, id shard.ID) shard.NodeID {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	reports := r.Ask(ctx, r.Alive())
+	for _, nodes := range r.Alive() {
+		if to := r.hear(id, r.Ask(ctx, nodes)); to != "" {
+			return to
+		}
+	}
+	return ""
+}
+
+// hear takes what nodes said, and answers who leads a shard.
+func (r *Router) hear(id shard.ID, reports []directory.Report) shard.NodeID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.leaders == nil {

@@ -42,6 +42,8 @@ type Server struct {
 	Admission func() (*peerv1.JoinResponse, error)
 	// Invoke runs a call that came to another node.
 	Invoke func(context.Context, *peerv1.InvokeRequest) Outcome
+	// Dismissed is told that this node was removed from the cluster.
+	Dismissed func()
 }
 
 // Handler returns the path and the handler of the service.
@@ -69,6 +71,11 @@ func (h *handler) Join(context.Context, *connect.Request[peerv1.JoinRequest]) (*
 		return nil, toWire(err)
 	}
 	return connect.NewResponse(r), nil
+}
+
+func (h *handler) Dismiss(context.Context, *connect.Request[peerv1.DismissRequest]) (*connect.Response[peerv1.DismissResponse], error) {
+	h.s.Dismissed()
+	return connect.NewResponse(&peerv1.DismissResponse{}), nil
 }
 
 func (h *handler) GetNode(context.Context, *connect.Request[peerv1.GetNodeRequest]) (*connect.Response[peerv1.GetNodeResponse], error) {

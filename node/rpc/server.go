@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 
@@ -36,7 +37,7 @@ type Config struct {
 	Memory Memory
 	// Metrics serves /metrics.
 	Metrics http.Handler
-	// Ready tells whether the node takes requests.
+	// Ready tells whether the node should be sent requests. Those that come are answered.
 	Ready func() bool
 	// Stopping is done when the node stops: then streams end that would go on for ever.
 	Stopping context.Context
@@ -59,7 +60,7 @@ var names = []string{
 func Handler(c Config) (http.Handler, error) {
 	mux := http.NewServeMux()
 	opts := []connect.HandlerOption{
-		connect.WithInterceptors(translate{}, &gate{ready: c.Ready, stopping: c.Stopping}),
+		connect.WithInterceptors(translate{}, &gate{c.Stopping}),
 		connect.WithReadMaxBytes(MaxRequest + maxEnvelope),
 		connect.WithRecover(recovered),
 		connect.WithCompressMinBytes(compressFrom),
@@ -82,7 +83,7 @@ func Handler(c Config) (http.Handler, error) {
 		}
 		io.WriteString(w, "ok\n")
 	})
-	fn := &plainHandler{c.Services, c.Memory, c.Ready}
+	fn := &plainHandler{c.Services, c.Memory}
 	mux.Handle("POST /fn/{service}/{function}", fn)
 	mux.HandleFunc("/fn/{service}/{function}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Allow", http.MethodPost)
@@ -146,23 +147,13 @@ func recovered(_ context.Context, spec connect.Spec, _ http.Header, p any) error
 	return &panicked{procedure: spec.Procedure, value: p}
 }
 
-var errStarting = fault.New(fault.Unavailable, "not_ready", "the node is starting or stopping").Hint("try again in a moment")
+var errStopping = fault.New(fault.Unavailable, "not_ready", "the node is stopping").Hint("try again in a moment, or at another node")
 
-// gate answers "unavailable" for as long as the node is not ready, and ends streams when it stops, so that their clients look for
-// another node or wait for this one.
-type gate struct {
-	ready    func() bool
-	stopping context.Context
-}
+// gate ends streams that would go on for ever when the node stops, so that their clients look for another node or wait for this one. Requests are answered to the
+// last: who sends one has not heard yet that the node stops.
+type gate struct{ stopping context.Context }
 
-func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		if !g.ready() {
-			return nil, errStarting
-		}
-		return next(ctx, req)
-	}
-}
+func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc { return next }
 
 func (g *gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return next
@@ -170,15 +161,15 @@ func (g *gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.Str
 
 func (g *gate) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		if !g.ready() {
-			return errStarting
+		if !strings.HasPrefix(path.Base(conn.Spec().Procedure), "Watch") {
+			return next(ctx, conn) // ends by itself
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(g.stopping, cancel)()
 		err := next(ctx, conn)
 		if g.stopping.Err() != nil && errors.Is(err, context.Canceled) {
-			return errStarting
+			return errStopping
 		}
 		return err
 	}

@@ -181,14 +181,9 @@ func (h *invokeHandler) Invoke(ctx context.Context, r *connect.Request[wattlev1.
 type plainHandler struct {
 	s      Services
 	memory Memory
-	ready  func() bool
 }
 
 func (h *plainHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if !h.ready() {
-		writeHTTP(w, errStarting)
-		return
-	}
 	// The function would get the compressed bytes and take them for its input.
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		w.Header().Set("Accept-Encoding", "identity")

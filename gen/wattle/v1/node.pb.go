@@ -45,9 +45,16 @@ type Node struct {
 	Zone string `protobuf:"bytes,16,opt,name=zone,proto3" json:"zone,omitempty"`
 	// How many shards it has replicas of.
 	Replicas uint32 `protobuf:"varint,17,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// It only works, and keeps no replicas.
+	Worker bool `protobuf:"varint,18,opt,name=worker,proto3" json:"worker,omitempty"`
+	// It is being emptied, by DrainNode or LeaveNode; and others have everything that it had.
+	Draining bool `protobuf:"varint,19,opt,name=draining,proto3" json:"draining,omitempty"`
+	Drained  bool `protobuf:"varint,20,opt,name=drained,proto3" json:"drained,omitempty"`
+	// What keeps strangers from its ports: "loopback", which only this machine reaches, or "none".
+	Trust string `protobuf:"bytes,21,opt,name=trust,proto3" json:"trust,omitempty"`
 	// Calls under way, and how many may be.
-	Calls         uint32 `protobuf:"varint,20,opt,name=calls,proto3" json:"calls,omitempty"`
-	MaxCalls      uint32 `protobuf:"varint,21,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`
+	Calls         uint32 `protobuf:"varint,22,opt,name=calls,proto3" json:"calls,omitempty"`
+	MaxCalls      uint32 `protobuf:"varint,23,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -201,6 +208,34 @@ func (x *Node) GetReplicas() uint32 {
 	return 0
 }
 
+func (x *Node) GetWorker() bool {
+	if x != nil {
+		return x.Worker
+	}
+	return false
+}
+
+func (x *Node) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *Node) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
+func (x *Node) GetTrust() string {
+	if x != nil {
+		return x.Trust
+	}
+	return ""
+}
+
 func (x *Node) GetCalls() uint32 {
 	if x != nil {
 		return x.Calls
@@ -258,7 +293,13 @@ type GetClusterStatusResponse struct {
 	Want   uint32   `protobuf:"varint,2,opt,name=want,proto3" json:"want,omitempty"`
 	Shards []*Shard `protobuf:"bytes,3,rep,name=shards,proto3" json:"shards,omitempty"`
 	// Nodes that did not answer.
-	Silent        []string `protobuf:"bytes,4,rep,name=silent,proto3" json:"silent,omitempty"`
+	Silent []string `protobuf:"bytes,4,rep,name=silent,proto3" json:"silent,omitempty"`
+	// Nodes that are being emptied, or were.
+	Draining []string `protobuf:"bytes,5,rep,name=draining,proto3" json:"draining,omitempty"`
+	// Nodes that only work.
+	Workers uint32 `protobuf:"varint,6,opt,name=workers,proto3" json:"workers,omitempty"`
+	// What keeps strangers from the ports of the node that answers: see Node.trust.
+	Trust         string `protobuf:"bytes,7,opt,name=trust,proto3" json:"trust,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -319,6 +360,27 @@ func (x *GetClusterStatusResponse) GetSilent() []string {
 		return x.Silent
 	}
 	return nil
+}
+
+func (x *GetClusterStatusResponse) GetDraining() []string {
+	if x != nil {
+		return x.Draining
+	}
+	return nil
+}
+
+func (x *GetClusterStatusResponse) GetWorkers() uint32 {
+	if x != nil {
+		return x.Workers
+	}
+	return 0
+}
+
+func (x *GetClusterStatusResponse) GetTrust() string {
+	if x != nil {
+		return x.Trust
+	}
+	return ""
 }
 
 // Shard is a part of the durable state and its copies.
@@ -524,6 +586,291 @@ func (x *Replica) GetLag() uint64 {
 	return 0
 }
 
+type DrainNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name, or the beginning of it that no other node has.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// It is to be used again.
+	Undo          bool `protobuf:"varint,2,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_wattle_v1_node_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_node_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DrainNodeRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *DrainNodeRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+type DrainNodeResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	NodeId string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// How many replicas every shard will have without it.
+	Want          uint32 `protobuf:"varint,2,opt,name=want,proto3" json:"want,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeResponse) Reset() {
+	*x = DrainNodeResponse{}
+	mi := &file_wattle_v1_node_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeResponse) ProtoMessage() {}
+
+func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_node_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
+func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DrainNodeResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *DrainNodeResponse) GetWant() uint32 {
+	if x != nil {
+		return x.Want
+	}
+	return 0
+}
+
+type LeaveNodeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveNodeRequest) Reset() {
+	*x = LeaveNodeRequest{}
+	mi := &file_wattle_v1_node_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveNodeRequest) ProtoMessage() {}
+
+func (x *LeaveNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_node_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveNodeRequest.ProtoReflect.Descriptor instead.
+func (*LeaveNodeRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{7}
+}
+
+type LeaveNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaveNodeResponse) Reset() {
+	*x = LeaveNodeResponse{}
+	mi := &file_wattle_v1_node_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaveNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaveNodeResponse) ProtoMessage() {}
+
+func (x *LeaveNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_node_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaveNodeResponse.ProtoReflect.Descriptor instead.
+func (*LeaveNodeResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *LeaveNodeResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+type RemoveNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// See DrainNodeRequest.node_id.
+	NodeId string `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// Although it is alive: it ends as soon as it hears of it.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeRequest) Reset() {
+	*x = RemoveNodeRequest{}
+	mi := &file_wattle_v1_node_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeRequest) ProtoMessage() {}
+
+func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_node_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
+func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RemoveNodeRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *RemoveNodeRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
+}
+
+type RemoveNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	NodeId        string                 `protobuf:"bytes,1,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeResponse) Reset() {
+	*x = RemoveNodeResponse{}
+	mi := &file_wattle_v1_node_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeResponse) ProtoMessage() {}
+
+func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_node_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
+func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RemoveNodeResponse) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
 type PingRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -532,7 +879,7 @@ type PingRequest struct {
 
 func (x *PingRequest) Reset() {
 	*x = PingRequest{}
-	mi := &file_wattle_v1_node_proto_msgTypes[5]
+	mi := &file_wattle_v1_node_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -544,7 +891,7 @@ func (x *PingRequest) String() string {
 func (*PingRequest) ProtoMessage() {}
 
 func (x *PingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_node_proto_msgTypes[5]
+	mi := &file_wattle_v1_node_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -557,7 +904,7 @@ func (x *PingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingRequest.ProtoReflect.Descriptor instead.
 func (*PingRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_node_proto_rawDescGZIP(), []int{5}
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{11}
 }
 
 type PingResponse struct {
@@ -569,7 +916,7 @@ type PingResponse struct {
 
 func (x *PingResponse) Reset() {
 	*x = PingResponse{}
-	mi := &file_wattle_v1_node_proto_msgTypes[6]
+	mi := &file_wattle_v1_node_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +928,7 @@ func (x *PingResponse) String() string {
 func (*PingResponse) ProtoMessage() {}
 
 func (x *PingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_node_proto_msgTypes[6]
+	mi := &file_wattle_v1_node_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +941,7 @@ func (x *PingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PingResponse.ProtoReflect.Descriptor instead.
 func (*PingResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_node_proto_rawDescGZIP(), []int{6}
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PingResponse) GetNodeId() string {
@@ -612,7 +959,7 @@ type ListNodesRequest struct {
 
 func (x *ListNodesRequest) Reset() {
 	*x = ListNodesRequest{}
-	mi := &file_wattle_v1_node_proto_msgTypes[7]
+	mi := &file_wattle_v1_node_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -624,7 +971,7 @@ func (x *ListNodesRequest) String() string {
 func (*ListNodesRequest) ProtoMessage() {}
 
 func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_node_proto_msgTypes[7]
+	mi := &file_wattle_v1_node_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -637,7 +984,7 @@ func (x *ListNodesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesRequest.ProtoReflect.Descriptor instead.
 func (*ListNodesRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_node_proto_rawDescGZIP(), []int{7}
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{13}
 }
 
 type ListNodesResponse struct {
@@ -649,7 +996,7 @@ type ListNodesResponse struct {
 
 func (x *ListNodesResponse) Reset() {
 	*x = ListNodesResponse{}
-	mi := &file_wattle_v1_node_proto_msgTypes[8]
+	mi := &file_wattle_v1_node_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +1008,7 @@ func (x *ListNodesResponse) String() string {
 func (*ListNodesResponse) ProtoMessage() {}
 
 func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_v1_node_proto_msgTypes[8]
+	mi := &file_wattle_v1_node_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +1021,7 @@ func (x *ListNodesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListNodesResponse.ProtoReflect.Descriptor instead.
 func (*ListNodesResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_v1_node_proto_rawDescGZIP(), []int{8}
+	return file_wattle_v1_node_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListNodesResponse) GetNodes() []*Node {
@@ -688,7 +1035,7 @@ var File_wattle_v1_node_proto protoreflect.FileDescriptor
 
 const file_wattle_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x14wattle/v1/node.proto\x12\twattle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x04\n" +
+	"\x14wattle/v1/node.proto\x12\twattle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -711,16 +1058,23 @@ const file_wattle_v1_node_proto_rawDesc = "" +
 	"\tpeer_addr\x18\x0e \x01(\tR\bpeerAddr\x12\x16\n" +
 	"\x06status\x18\x0f \x01(\tR\x06status\x12\x12\n" +
 	"\x04zone\x18\x10 \x01(\tR\x04zone\x12\x1a\n" +
-	"\breplicas\x18\x11 \x01(\rR\breplicas\x12\x14\n" +
-	"\x05calls\x18\x14 \x01(\rR\x05calls\x12\x1b\n" +
-	"\tmax_calls\x18\x15 \x01(\rR\bmaxCalls\"\x19\n" +
-	"\x17GetClusterStatusRequest\"\x8f\x01\n" +
+	"\breplicas\x18\x11 \x01(\rR\breplicas\x12\x16\n" +
+	"\x06worker\x18\x12 \x01(\bR\x06worker\x12\x1a\n" +
+	"\bdraining\x18\x13 \x01(\bR\bdraining\x12\x18\n" +
+	"\adrained\x18\x14 \x01(\bR\adrained\x12\x14\n" +
+	"\x05trust\x18\x15 \x01(\tR\x05trust\x12\x14\n" +
+	"\x05calls\x18\x16 \x01(\rR\x05calls\x12\x1b\n" +
+	"\tmax_calls\x18\x17 \x01(\rR\bmaxCalls\"\x19\n" +
+	"\x17GetClusterStatusRequest\"\xdb\x01\n" +
 	"\x18GetClusterStatusResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
 	"\x04want\x18\x02 \x01(\rR\x04want\x12(\n" +
 	"\x06shards\x18\x03 \x03(\v2\x10.wattle.v1.ShardR\x06shards\x12\x16\n" +
-	"\x06silent\x18\x04 \x03(\tR\x06silent\"\xb6\x02\n" +
+	"\x06silent\x18\x04 \x03(\tR\x06silent\x12\x1a\n" +
+	"\bdraining\x18\x05 \x03(\tR\bdraining\x12\x18\n" +
+	"\aworkers\x18\x06 \x01(\rR\aworkers\x12\x14\n" +
+	"\x05trust\x18\a \x01(\tR\x05trust\"\xb6\x02\n" +
 	"\x05Shard\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x12\n" +
@@ -738,17 +1092,35 @@ const file_wattle_v1_node_proto_rawDesc = "" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
 	"\x05voter\x18\x03 \x01(\bR\x05voter\x12\x16\n" +
 	"\x06active\x18\x04 \x01(\bR\x06active\x12\x10\n" +
-	"\x03lag\x18\x05 \x01(\x04R\x03lag\"\r\n" +
+	"\x03lag\x18\x05 \x01(\x04R\x03lag\"?\n" +
+	"\x10DrainNodeRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\"@\n" +
+	"\x11DrainNodeResponse\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
+	"\x04want\x18\x02 \x01(\rR\x04want\"\x12\n" +
+	"\x10LeaveNodeRequest\",\n" +
+	"\x11LeaveNodeResponse\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"B\n" +
+	"\x11RemoveNodeRequest\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"-\n" +
+	"\x12RemoveNodeResponse\x12\x17\n" +
+	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"\r\n" +
 	"\vPingRequest\"'\n" +
 	"\fPingResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\"\x12\n" +
 	"\x10ListNodesRequest\":\n" +
 	"\x11ListNodesResponse\x12%\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x0f.wattle.v1.NodeR\x05nodes2\xfa\x01\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x0f.wattle.v1.NodeR\x05nodes2\xe4\x03\n" +
 	"\vNodeService\x12<\n" +
 	"\x04Ping\x12\x16.wattle.v1.PingRequest\x1a\x17.wattle.v1.PingResponse\"\x03\x90\x02\x01\x12K\n" +
 	"\tListNodes\x12\x1b.wattle.v1.ListNodesRequest\x1a\x1c.wattle.v1.ListNodesResponse\"\x03\x90\x02\x01\x12`\n" +
-	"\x10GetClusterStatus\x12\".wattle.v1.GetClusterStatusRequest\x1a#.wattle.v1.GetClusterStatusResponse\"\x03\x90\x02\x01B\x92\x01\n" +
+	"\x10GetClusterStatus\x12\".wattle.v1.GetClusterStatusRequest\x1a#.wattle.v1.GetClusterStatusResponse\"\x03\x90\x02\x01\x12K\n" +
+	"\tDrainNode\x12\x1b.wattle.v1.DrainNodeRequest\x1a\x1c.wattle.v1.DrainNodeResponse\"\x03\x90\x02\x02\x12K\n" +
+	"\tLeaveNode\x12\x1b.wattle.v1.LeaveNodeRequest\x1a\x1c.wattle.v1.LeaveNodeResponse\"\x03\x90\x02\x02\x12N\n" +
+	"\n" +
+	"RemoveNode\x12\x1c.wattle.v1.RemoveNodeRequest\x1a\x1d.wattle.v1.RemoveNodeResponse\"\x03\x90\x02\x02B\x92\x01\n" +
 	"\rcom.wattle.v1B\tNodeProtoP\x01Z1github.com/wattlehq/wattle/gen/wattle/v1;wattlev1\xa2\x02\x03WXX\xaa\x02\tWattle.V1\xca\x02\tWattle\\V1\xe2\x02\x15Wattle\\V1\\GPBMetadata\xea\x02\n" +
 	"Wattle::V1b\x06proto3"
 
@@ -764,36 +1136,48 @@ func file_wattle_v1_node_proto_rawDescGZIP() []byte {
 	return file_wattle_v1_node_proto_rawDescData
 }
 
-var file_wattle_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_wattle_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_wattle_v1_node_proto_goTypes = []any{
 	(*Node)(nil),                     // 0: wattle.v1.Node
 	(*GetClusterStatusRequest)(nil),  // 1: wattle.v1.GetClusterStatusRequest
 	(*GetClusterStatusResponse)(nil), // 2: wattle.v1.GetClusterStatusResponse
 	(*Shard)(nil),                    // 3: wattle.v1.Shard
 	(*Replica)(nil),                  // 4: wattle.v1.Replica
-	(*PingRequest)(nil),              // 5: wattle.v1.PingRequest
-	(*PingResponse)(nil),             // 6: wattle.v1.PingResponse
-	(*ListNodesRequest)(nil),         // 7: wattle.v1.ListNodesRequest
-	(*ListNodesResponse)(nil),        // 8: wattle.v1.ListNodesResponse
-	(*timestamppb.Timestamp)(nil),    // 9: google.protobuf.Timestamp
+	(*DrainNodeRequest)(nil),         // 5: wattle.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),        // 6: wattle.v1.DrainNodeResponse
+	(*LeaveNodeRequest)(nil),         // 7: wattle.v1.LeaveNodeRequest
+	(*LeaveNodeResponse)(nil),        // 8: wattle.v1.LeaveNodeResponse
+	(*RemoveNodeRequest)(nil),        // 9: wattle.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),       // 10: wattle.v1.RemoveNodeResponse
+	(*PingRequest)(nil),              // 11: wattle.v1.PingRequest
+	(*PingResponse)(nil),             // 12: wattle.v1.PingResponse
+	(*ListNodesRequest)(nil),         // 13: wattle.v1.ListNodesRequest
+	(*ListNodesResponse)(nil),        // 14: wattle.v1.ListNodesResponse
+	(*timestamppb.Timestamp)(nil),    // 15: google.protobuf.Timestamp
 }
 var file_wattle_v1_node_proto_depIdxs = []int32{
-	9, // 0: wattle.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	3, // 1: wattle.v1.GetClusterStatusResponse.shards:type_name -> wattle.v1.Shard
-	4, // 2: wattle.v1.Shard.replicas:type_name -> wattle.v1.Replica
-	9, // 3: wattle.v1.Shard.lacking_since:type_name -> google.protobuf.Timestamp
-	0, // 4: wattle.v1.ListNodesResponse.nodes:type_name -> wattle.v1.Node
-	5, // 5: wattle.v1.NodeService.Ping:input_type -> wattle.v1.PingRequest
-	7, // 6: wattle.v1.NodeService.ListNodes:input_type -> wattle.v1.ListNodesRequest
-	1, // 7: wattle.v1.NodeService.GetClusterStatus:input_type -> wattle.v1.GetClusterStatusRequest
-	6, // 8: wattle.v1.NodeService.Ping:output_type -> wattle.v1.PingResponse
-	8, // 9: wattle.v1.NodeService.ListNodes:output_type -> wattle.v1.ListNodesResponse
-	2, // 10: wattle.v1.NodeService.GetClusterStatus:output_type -> wattle.v1.GetClusterStatusResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	15, // 0: wattle.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	3,  // 1: wattle.v1.GetClusterStatusResponse.shards:type_name -> wattle.v1.Shard
+	4,  // 2: wattle.v1.Shard.replicas:type_name -> wattle.v1.Replica
+	15, // 3: wattle.v1.Shard.lacking_since:type_name -> google.protobuf.Timestamp
+	0,  // 4: wattle.v1.ListNodesResponse.nodes:type_name -> wattle.v1.Node
+	11, // 5: wattle.v1.NodeService.Ping:input_type -> wattle.v1.PingRequest
+	13, // 6: wattle.v1.NodeService.ListNodes:input_type -> wattle.v1.ListNodesRequest
+	1,  // 7: wattle.v1.NodeService.GetClusterStatus:input_type -> wattle.v1.GetClusterStatusRequest
+	5,  // 8: wattle.v1.NodeService.DrainNode:input_type -> wattle.v1.DrainNodeRequest
+	7,  // 9: wattle.v1.NodeService.LeaveNode:input_type -> wattle.v1.LeaveNodeRequest
+	9,  // 10: wattle.v1.NodeService.RemoveNode:input_type -> wattle.v1.RemoveNodeRequest
+	12, // 11: wattle.v1.NodeService.Ping:output_type -> wattle.v1.PingResponse
+	14, // 12: wattle.v1.NodeService.ListNodes:output_type -> wattle.v1.ListNodesResponse
+	2,  // 13: wattle.v1.NodeService.GetClusterStatus:output_type -> wattle.v1.GetClusterStatusResponse
+	6,  // 14: wattle.v1.NodeService.DrainNode:output_type -> wattle.v1.DrainNodeResponse
+	8,  // 15: wattle.v1.NodeService.LeaveNode:output_type -> wattle.v1.LeaveNodeResponse
+	10, // 16: wattle.v1.NodeService.RemoveNode:output_type -> wattle.v1.RemoveNodeResponse
+	11, // [11:17] is the sub-list for method output_type
+	5,  // [5:11] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_wattle_v1_node_proto_init() }
@@ -807,7 +1191,7 @@ func file_wattle_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_v1_node_proto_rawDesc), len(file_wattle_v1_node_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -243,7 +243,9 @@ type GetReplicasResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Replicas []*ReplicaStatus       `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
 	// Of the node that leads the first shard, which watches all of them: those that have no leader or too few voters.
-	Lacks         []*Lack `protobuf:"bytes,2,rep,name=lacks,proto3" json:"lacks,omitempty"`
+	Lacks []*Lack `protobuf:"bytes,2,rep,name=lacks,proto3" json:"lacks,omitempty"`
+	// This node is about to stop: it wants to lead nothing.
+	Stopping      bool `protobuf:"varint,3,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -290,6 +292,13 @@ func (x *GetReplicasResponse) GetLacks() []*Lack {
 		return x.Lacks
 	}
 	return nil
+}
+
+func (x *GetReplicasResponse) GetStopping() bool {
+	if x != nil {
+		return x.Stopping
+	}
+	return false
 }
 
 // Lack says since when a shard has had no leader or too few voters.
@@ -931,6 +940,78 @@ func (*RetireReplicaResponse) Descriptor() ([]byte, []int) {
 	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
+type DismissRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DismissRequest) Reset() {
+	*x = DismissRequest{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DismissRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DismissRequest) ProtoMessage() {}
+
+func (x *DismissRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DismissRequest.ProtoReflect.Descriptor instead.
+func (*DismissRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+}
+
+type DismissResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DismissResponse) Reset() {
+	*x = DismissResponse{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DismissResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DismissResponse) ProtoMessage() {}
+
+func (x *DismissResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DismissResponse.ProtoReflect.Descriptor instead.
+func (*DismissResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+}
+
 type ProposeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
@@ -943,7 +1024,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1036,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1049,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ProposeRequest) GetSlot() uint32 {
@@ -1010,7 +1091,7 @@ type ProposeResponse struct {
 
 func (x *ProposeResponse) Reset() {
 	*x = ProposeResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1103,7 @@ func (x *ProposeResponse) String() string {
 func (*ProposeResponse) ProtoMessage() {}
 
 func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1116,7 @@ func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeResponse.ProtoReflect.Descriptor instead.
 func (*ProposeResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ProposeResponse) GetValue() []byte {
@@ -1066,7 +1147,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1159,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1172,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Refusal) GetKind() uint32 {
@@ -1143,7 +1224,7 @@ type ReadRequest struct {
 
 func (x *ReadRequest) Reset() {
 	*x = ReadRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1155,7 +1236,7 @@ func (x *ReadRequest) String() string {
 func (*ReadRequest) ProtoMessage() {}
 
 func (x *ReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1168,7 +1249,7 @@ func (x *ReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadRequest.ProtoReflect.Descriptor instead.
 func (*ReadRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{19}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadRequest) GetShard() uint32 {
@@ -1210,7 +1291,7 @@ type Unless struct {
 
 func (x *Unless) Reset() {
 	*x = Unless{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1222,7 +1303,7 @@ func (x *Unless) String() string {
 func (*Unless) ProtoMessage() {}
 
 func (x *Unless) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1235,7 +1316,7 @@ func (x *Unless) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unless.ProtoReflect.Descriptor instead.
 func (*Unless) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Unless) GetKey() []byte {
@@ -1266,7 +1347,7 @@ type ReadResponse struct {
 
 func (x *ReadResponse) Reset() {
 	*x = ReadResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1278,7 +1359,7 @@ func (x *ReadResponse) String() string {
 func (*ReadResponse) ProtoMessage() {}
 
 func (x *ReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1291,7 +1372,7 @@ func (x *ReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadResponse.ProtoReflect.Descriptor instead.
 func (*ReadResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{21}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ReadResponse) GetSlot() uint32 {
@@ -1327,7 +1408,7 @@ type FetchBlobRequest struct {
 
 func (x *FetchBlobRequest) Reset() {
 	*x = FetchBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1420,7 @@ func (x *FetchBlobRequest) String() string {
 func (*FetchBlobRequest) ProtoMessage() {}
 
 func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1433,7 @@ func (x *FetchBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobRequest.ProtoReflect.Descriptor instead.
 func (*FetchBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{22}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FetchBlobRequest) GetDigest() string {
@@ -1389,7 +1470,7 @@ type FetchBlobResponse struct {
 
 func (x *FetchBlobResponse) Reset() {
 	*x = FetchBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1482,7 @@ func (x *FetchBlobResponse) String() string {
 func (*FetchBlobResponse) ProtoMessage() {}
 
 func (x *FetchBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1495,7 @@ func (x *FetchBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FetchBlobResponse.ProtoReflect.Descriptor instead.
 func (*FetchBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{23}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FetchBlobResponse) GetData() []byte {
@@ -1450,7 +1531,7 @@ type ReadFileRequest struct {
 
 func (x *ReadFileRequest) Reset() {
 	*x = ReadFileRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1543,7 @@ func (x *ReadFileRequest) String() string {
 func (*ReadFileRequest) ProtoMessage() {}
 
 func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1556,7 @@ func (x *ReadFileRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileRequest.ProtoReflect.Descriptor instead.
 func (*ReadFileRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{24}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReadFileRequest) GetFile() *v11.FilePart {
@@ -1510,7 +1591,7 @@ type ReadFileResponse struct {
 
 func (x *ReadFileResponse) Reset() {
 	*x = ReadFileResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1522,7 +1603,7 @@ func (x *ReadFileResponse) String() string {
 func (*ReadFileResponse) ProtoMessage() {}
 
 func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1535,7 +1616,7 @@ func (x *ReadFileResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadFileResponse.ProtoReflect.Descriptor instead.
 func (*ReadFileResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{25}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReadFileResponse) GetData() []byte {
@@ -1561,7 +1642,7 @@ type DescribeBlobRequest struct {
 
 func (x *DescribeBlobRequest) Reset() {
 	*x = DescribeBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[26]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1654,7 @@ func (x *DescribeBlobRequest) String() string {
 func (*DescribeBlobRequest) ProtoMessage() {}
 
 func (x *DescribeBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[26]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1667,7 @@ func (x *DescribeBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBlobRequest.ProtoReflect.Descriptor instead.
 func (*DescribeBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{26}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DescribeBlobRequest) GetDigest() string {
@@ -1607,7 +1688,7 @@ type DescribeBlobResponse struct {
 
 func (x *DescribeBlobResponse) Reset() {
 	*x = DescribeBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[27]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1700,7 @@ func (x *DescribeBlobResponse) String() string {
 func (*DescribeBlobResponse) ProtoMessage() {}
 
 func (x *DescribeBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[27]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1713,7 @@ func (x *DescribeBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeBlobResponse.ProtoReflect.Descriptor instead.
 func (*DescribeBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{27}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DescribeBlobResponse) GetSize() uint64 {
@@ -1659,7 +1740,7 @@ type HasBlobsRequest struct {
 
 func (x *HasBlobsRequest) Reset() {
 	*x = HasBlobsRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[28]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1671,7 +1752,7 @@ func (x *HasBlobsRequest) String() string {
 func (*HasBlobsRequest) ProtoMessage() {}
 
 func (x *HasBlobsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[28]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1684,7 +1765,7 @@ func (x *HasBlobsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HasBlobsRequest.ProtoReflect.Descriptor instead.
 func (*HasBlobsRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{28}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *HasBlobsRequest) GetDigests() [][]byte {
@@ -1704,7 +1785,7 @@ type HasBlobsResponse struct {
 
 func (x *HasBlobsResponse) Reset() {
 	*x = HasBlobsResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[29]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1716,7 +1797,7 @@ func (x *HasBlobsResponse) String() string {
 func (*HasBlobsResponse) ProtoMessage() {}
 
 func (x *HasBlobsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[29]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1729,7 +1810,7 @@ func (x *HasBlobsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HasBlobsResponse.ProtoReflect.Descriptor instead.
 func (*HasBlobsResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{29}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *HasBlobsResponse) GetLacking() []uint32 {
@@ -1750,7 +1831,7 @@ type ReferencedRequest struct {
 
 func (x *ReferencedRequest) Reset() {
 	*x = ReferencedRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[30]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1843,7 @@ func (x *ReferencedRequest) String() string {
 func (*ReferencedRequest) ProtoMessage() {}
 
 func (x *ReferencedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[30]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1856,7 @@ func (x *ReferencedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReferencedRequest.ProtoReflect.Descriptor instead.
 func (*ReferencedRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{30}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReferencedRequest) GetShard() uint32 {
@@ -1802,7 +1883,7 @@ type ReferencedResponse struct {
 
 func (x *ReferencedResponse) Reset() {
 	*x = ReferencedResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[31]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1895,7 @@ func (x *ReferencedResponse) String() string {
 func (*ReferencedResponse) ProtoMessage() {}
 
 func (x *ReferencedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[31]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1908,7 @@ func (x *ReferencedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReferencedResponse.ProtoReflect.Descriptor instead.
 func (*ReferencedResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{31}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ReferencedResponse) GetReferenced() []uint32 {
@@ -1850,7 +1931,7 @@ type KeepBlobRequest struct {
 
 func (x *KeepBlobRequest) Reset() {
 	*x = KeepBlobRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[32]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1862,7 +1943,7 @@ func (x *KeepBlobRequest) String() string {
 func (*KeepBlobRequest) ProtoMessage() {}
 
 func (x *KeepBlobRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[32]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1875,7 +1956,7 @@ func (x *KeepBlobRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepBlobRequest.ProtoReflect.Descriptor instead.
 func (*KeepBlobRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{32}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *KeepBlobRequest) GetDigest() string {
@@ -1907,7 +1988,7 @@ type KeepBlobResponse struct {
 
 func (x *KeepBlobResponse) Reset() {
 	*x = KeepBlobResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[33]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2000,7 @@ func (x *KeepBlobResponse) String() string {
 func (*KeepBlobResponse) ProtoMessage() {}
 
 func (x *KeepBlobResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[33]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2013,7 @@ func (x *KeepBlobResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeepBlobResponse.ProtoReflect.Descriptor instead.
 func (*KeepBlobResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{33}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{35}
 }
 
 type InvokeRequest struct {
@@ -1955,7 +2036,7 @@ type InvokeRequest struct {
 
 func (x *InvokeRequest) Reset() {
 	*x = InvokeRequest{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[34]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2048,7 @@ func (x *InvokeRequest) String() string {
 func (*InvokeRequest) ProtoMessage() {}
 
 func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[34]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2061,7 @@ func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeRequest.ProtoReflect.Descriptor instead.
 func (*InvokeRequest) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{34}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *InvokeRequest) GetService() string {
@@ -2056,7 +2137,7 @@ type InvokeResponse struct {
 
 func (x *InvokeResponse) Reset() {
 	*x = InvokeResponse{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[35]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2149,7 @@ func (x *InvokeResponse) String() string {
 func (*InvokeResponse) ProtoMessage() {}
 
 func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[35]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2162,7 @@ func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeResponse.ProtoReflect.Descriptor instead.
 func (*InvokeResponse) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{35}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *InvokeResponse) GetCalls() uint32 {
@@ -2167,7 +2248,7 @@ type CallFailure struct {
 
 func (x *CallFailure) Reset() {
 	*x = CallFailure{}
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[36]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2260,7 @@ func (x *CallFailure) String() string {
 func (*CallFailure) ProtoMessage() {}
 
 func (x *CallFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_peer_v1_peer_proto_msgTypes[36]
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2273,7 @@ func (x *CallFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallFailure.ProtoReflect.Descriptor instead.
 func (*CallFailure) Descriptor() ([]byte, []int) {
-	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{36}
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CallFailure) GetWhy() *Refusal {
@@ -2222,10 +2303,11 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x0eGetNodeRequest\"6\n" +
 	"\x0fGetNodeResponse\x12#\n" +
 	"\x04node\x18\x01 \x01(\v2\x0f.wattle.v1.NodeR\x04node\"\x14\n" +
-	"\x12GetReplicasRequest\"|\n" +
+	"\x12GetReplicasRequest\"\x98\x01\n" +
 	"\x13GetReplicasResponse\x129\n" +
 	"\breplicas\x18\x01 \x03(\v2\x1d.wattle.peer.v1.ReplicaStatusR\breplicas\x12*\n" +
-	"\x05lacks\x18\x02 \x03(\v2\x14.wattle.peer.v1.LackR\x05lacks\"i\n" +
+	"\x05lacks\x18\x02 \x03(\v2\x14.wattle.peer.v1.LackR\x05lacks\x12\x1a\n" +
+	"\bstopping\x18\x03 \x01(\bR\bstopping\"i\n" +
 	"\x04Lack\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
@@ -2267,7 +2349,9 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x14RetireReplicaRequest\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\x04R\areplica\"\x17\n" +
-	"\x15RetireReplicaResponse\"h\n" +
+	"\x15RetireReplicaResponse\"\x10\n" +
+	"\x0eDismissRequest\"\x11\n" +
+	"\x0fDismissResponse\"h\n" +
 	"\x0eProposeRequest\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\rR\amachine\x12\x12\n" +
@@ -2353,7 +2437,8 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\aoutcome\"d\n" +
 	"\vCallFailure\x12)\n" +
 	"\x03why\x18\x01 \x01(\v2\x17.wattle.peer.v1.RefusalR\x03why\x12*\n" +
-	"\x05stats\x18\x02 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats2\xde\t\n" +
+	"\x05stats\x18\x02 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats2\xaa\n" +
+	"\n" +
 	"\vPeerService\x12A\n" +
 	"\x04Join\x12\x1b.wattle.peer.v1.JoinRequest\x1a\x1c.wattle.peer.v1.JoinResponse\x12J\n" +
 	"\aGetNode\x12\x1e.wattle.peer.v1.GetNodeRequest\x1a\x1f.wattle.peer.v1.GetNodeResponse\x12V\n" +
@@ -2361,6 +2446,7 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\rChangeMembers\x12$.wattle.peer.v1.ChangeMembersRequest\x1a%.wattle.peer.v1.ChangeMembersResponse\x12_\n" +
 	"\x0eTransferLeader\x12%.wattle.peer.v1.TransferLeaderRequest\x1a&.wattle.peer.v1.TransferLeaderResponse\x12\\\n" +
 	"\rRetireReplica\x12$.wattle.peer.v1.RetireReplicaRequest\x1a%.wattle.peer.v1.RetireReplicaResponse\x12J\n" +
+	"\aDismiss\x12\x1e.wattle.peer.v1.DismissRequest\x1a\x1f.wattle.peer.v1.DismissResponse\x12J\n" +
 	"\aPropose\x12\x1e.wattle.peer.v1.ProposeRequest\x1a\x1f.wattle.peer.v1.ProposeResponse\x12C\n" +
 	"\x04Read\x12\x1b.wattle.peer.v1.ReadRequest\x1a\x1c.wattle.peer.v1.ReadResponse0\x01\x12R\n" +
 	"\tFetchBlob\x12 .wattle.peer.v1.FetchBlobRequest\x1a!.wattle.peer.v1.FetchBlobResponse0\x01\x12O\n" +
@@ -2385,7 +2471,7 @@ func file_wattle_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_wattle_peer_v1_peer_proto_rawDescData
 }
 
-var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*JoinRequest)(nil),            // 0: wattle.peer.v1.JoinRequest
 	(*JoinResponse)(nil),           // 1: wattle.peer.v1.JoinResponse
@@ -2403,84 +2489,88 @@ var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*TransferLeaderResponse)(nil), // 13: wattle.peer.v1.TransferLeaderResponse
 	(*RetireReplicaRequest)(nil),   // 14: wattle.peer.v1.RetireReplicaRequest
 	(*RetireReplicaResponse)(nil),  // 15: wattle.peer.v1.RetireReplicaResponse
-	(*ProposeRequest)(nil),         // 16: wattle.peer.v1.ProposeRequest
-	(*ProposeResponse)(nil),        // 17: wattle.peer.v1.ProposeResponse
-	(*Refusal)(nil),                // 18: wattle.peer.v1.Refusal
-	(*ReadRequest)(nil),            // 19: wattle.peer.v1.ReadRequest
-	(*Unless)(nil),                 // 20: wattle.peer.v1.Unless
-	(*ReadResponse)(nil),           // 21: wattle.peer.v1.ReadResponse
-	(*FetchBlobRequest)(nil),       // 22: wattle.peer.v1.FetchBlobRequest
-	(*FetchBlobResponse)(nil),      // 23: wattle.peer.v1.FetchBlobResponse
-	(*ReadFileRequest)(nil),        // 24: wattle.peer.v1.ReadFileRequest
-	(*ReadFileResponse)(nil),       // 25: wattle.peer.v1.ReadFileResponse
-	(*DescribeBlobRequest)(nil),    // 26: wattle.peer.v1.DescribeBlobRequest
-	(*DescribeBlobResponse)(nil),   // 27: wattle.peer.v1.DescribeBlobResponse
-	(*HasBlobsRequest)(nil),        // 28: wattle.peer.v1.HasBlobsRequest
-	(*HasBlobsResponse)(nil),       // 29: wattle.peer.v1.HasBlobsResponse
-	(*ReferencedRequest)(nil),      // 30: wattle.peer.v1.ReferencedRequest
-	(*ReferencedResponse)(nil),     // 31: wattle.peer.v1.ReferencedResponse
-	(*KeepBlobRequest)(nil),        // 32: wattle.peer.v1.KeepBlobRequest
-	(*KeepBlobResponse)(nil),       // 33: wattle.peer.v1.KeepBlobResponse
-	(*InvokeRequest)(nil),          // 34: wattle.peer.v1.InvokeRequest
-	(*InvokeResponse)(nil),         // 35: wattle.peer.v1.InvokeResponse
-	(*CallFailure)(nil),            // 36: wattle.peer.v1.CallFailure
-	nil,                            // 37: wattle.peer.v1.Refusal.FieldsEntry
-	(*v1.Node)(nil),                // 38: wattle.v1.Node
-	(*timestamppb.Timestamp)(nil),  // 39: google.protobuf.Timestamp
-	(*v11.FilePart)(nil),           // 40: wattle.store.v1.FilePart
-	(*durationpb.Duration)(nil),    // 41: google.protobuf.Duration
-	(*v1.InvokeResponse)(nil),      // 42: wattle.v1.InvokeResponse
-	(*v1.CallStats)(nil),           // 43: wattle.v1.CallStats
+	(*DismissRequest)(nil),         // 16: wattle.peer.v1.DismissRequest
+	(*DismissResponse)(nil),        // 17: wattle.peer.v1.DismissResponse
+	(*ProposeRequest)(nil),         // 18: wattle.peer.v1.ProposeRequest
+	(*ProposeResponse)(nil),        // 19: wattle.peer.v1.ProposeResponse
+	(*Refusal)(nil),                // 20: wattle.peer.v1.Refusal
+	(*ReadRequest)(nil),            // 21: wattle.peer.v1.ReadRequest
+	(*Unless)(nil),                 // 22: wattle.peer.v1.Unless
+	(*ReadResponse)(nil),           // 23: wattle.peer.v1.ReadResponse
+	(*FetchBlobRequest)(nil),       // 24: wattle.peer.v1.FetchBlobRequest
+	(*FetchBlobResponse)(nil),      // 25: wattle.peer.v1.FetchBlobResponse
+	(*ReadFileRequest)(nil),        // 26: wattle.peer.v1.ReadFileRequest
+	(*ReadFileResponse)(nil),       // 27: wattle.peer.v1.ReadFileResponse
+	(*DescribeBlobRequest)(nil),    // 28: wattle.peer.v1.DescribeBlobRequest
+	(*DescribeBlobResponse)(nil),   // 29: wattle.peer.v1.DescribeBlobResponse
+	(*HasBlobsRequest)(nil),        // 30: wattle.peer.v1.HasBlobsRequest
+	(*HasBlobsResponse)(nil),       // 31: wattle.peer.v1.HasBlobsResponse
+	(*ReferencedRequest)(nil),      // 32: wattle.peer.v1.ReferencedRequest
+	(*ReferencedResponse)(nil),     // 33: wattle.peer.v1.ReferencedResponse
+	(*KeepBlobRequest)(nil),        // 34: wattle.peer.v1.KeepBlobRequest
+	(*KeepBlobResponse)(nil),       // 35: wattle.peer.v1.KeepBlobResponse
+	(*InvokeRequest)(nil),          // 36: wattle.peer.v1.InvokeRequest
+	(*InvokeResponse)(nil),         // 37: wattle.peer.v1.InvokeResponse
+	(*CallFailure)(nil),            // 38: wattle.peer.v1.CallFailure
+	nil,                            // 39: wattle.peer.v1.Refusal.FieldsEntry
+	(*v1.Node)(nil),                // 40: wattle.v1.Node
+	(*timestamppb.Timestamp)(nil),  // 41: google.protobuf.Timestamp
+	(*v11.FilePart)(nil),           // 42: wattle.store.v1.FilePart
+	(*durationpb.Duration)(nil),    // 43: google.protobuf.Duration
+	(*v1.InvokeResponse)(nil),      // 44: wattle.v1.InvokeResponse
+	(*v1.CallStats)(nil),           // 45: wattle.v1.CallStats
 }
 var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
-	38, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
+	40, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
 	7,  // 1: wattle.peer.v1.GetReplicasResponse.replicas:type_name -> wattle.peer.v1.ReplicaStatus
 	6,  // 2: wattle.peer.v1.GetReplicasResponse.lacks:type_name -> wattle.peer.v1.Lack
-	39, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
+	41, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
 	8,  // 4: wattle.peer.v1.ReplicaStatus.members:type_name -> wattle.peer.v1.MemberStatus
 	10, // 5: wattle.peer.v1.ChangeMembersRequest.steps:type_name -> wattle.peer.v1.MemberStep
-	18, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
-	37, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
-	20, // 8: wattle.peer.v1.ReadRequest.unless:type_name -> wattle.peer.v1.Unless
-	40, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
-	41, // 10: wattle.peer.v1.InvokeRequest.timeout:type_name -> google.protobuf.Duration
-	42, // 11: wattle.peer.v1.InvokeResponse.answer:type_name -> wattle.v1.InvokeResponse
-	36, // 12: wattle.peer.v1.InvokeResponse.failure:type_name -> wattle.peer.v1.CallFailure
-	18, // 13: wattle.peer.v1.InvokeResponse.refusal:type_name -> wattle.peer.v1.Refusal
-	18, // 14: wattle.peer.v1.CallFailure.why:type_name -> wattle.peer.v1.Refusal
-	43, // 15: wattle.peer.v1.CallFailure.stats:type_name -> wattle.v1.CallStats
+	20, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
+	39, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
+	22, // 8: wattle.peer.v1.ReadRequest.unless:type_name -> wattle.peer.v1.Unless
+	42, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
+	43, // 10: wattle.peer.v1.InvokeRequest.timeout:type_name -> google.protobuf.Duration
+	44, // 11: wattle.peer.v1.InvokeResponse.answer:type_name -> wattle.v1.InvokeResponse
+	38, // 12: wattle.peer.v1.InvokeResponse.failure:type_name -> wattle.peer.v1.CallFailure
+	20, // 13: wattle.peer.v1.InvokeResponse.refusal:type_name -> wattle.peer.v1.Refusal
+	20, // 14: wattle.peer.v1.CallFailure.why:type_name -> wattle.peer.v1.Refusal
+	45, // 15: wattle.peer.v1.CallFailure.stats:type_name -> wattle.v1.CallStats
 	0,  // 16: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
 	2,  // 17: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
 	4,  // 18: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
 	9,  // 19: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
 	12, // 20: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
 	14, // 21: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
-	16, // 22: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
-	19, // 23: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
-	22, // 24: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
-	24, // 25: wattle.peer.v1.PeerService.ReadFile:input_type -> wattle.peer.v1.ReadFileRequest
-	26, // 26: wattle.peer.v1.PeerService.DescribeBlob:input_type -> wattle.peer.v1.DescribeBlobRequest
-	28, // 27: wattle.peer.v1.PeerService.HasBlobs:input_type -> wattle.peer.v1.HasBlobsRequest
-	30, // 28: wattle.peer.v1.PeerService.Referenced:input_type -> wattle.peer.v1.ReferencedRequest
-	32, // 29: wattle.peer.v1.PeerService.KeepBlob:input_type -> wattle.peer.v1.KeepBlobRequest
-	34, // 30: wattle.peer.v1.PeerService.Invoke:input_type -> wattle.peer.v1.InvokeRequest
-	1,  // 31: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
-	3,  // 32: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
-	5,  // 33: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
-	11, // 34: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
-	13, // 35: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
-	15, // 36: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
-	17, // 37: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
-	21, // 38: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
-	23, // 39: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
-	25, // 40: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
-	27, // 41: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
-	29, // 42: wattle.peer.v1.PeerService.HasBlobs:output_type -> wattle.peer.v1.HasBlobsResponse
-	31, // 43: wattle.peer.v1.PeerService.Referenced:output_type -> wattle.peer.v1.ReferencedResponse
-	33, // 44: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
-	35, // 45: wattle.peer.v1.PeerService.Invoke:output_type -> wattle.peer.v1.InvokeResponse
-	31, // [31:46] is the sub-list for method output_type
-	16, // [16:31] is the sub-list for method input_type
+	16, // 22: wattle.peer.v1.PeerService.Dismiss:input_type -> wattle.peer.v1.DismissRequest
+	18, // 23: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
+	21, // 24: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
+	24, // 25: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
+	26, // 26: wattle.peer.v1.PeerService.ReadFile:input_type -> wattle.peer.v1.ReadFileRequest
+	28, // 27: wattle.peer.v1.PeerService.DescribeBlob:input_type -> wattle.peer.v1.DescribeBlobRequest
+	30, // 28: wattle.peer.v1.PeerService.HasBlobs:input_type -> wattle.peer.v1.HasBlobsRequest
+	32, // 29: wattle.peer.v1.PeerService.Referenced:input_type -> wattle.peer.v1.ReferencedRequest
+	34, // 30: wattle.peer.v1.PeerService.KeepBlob:input_type -> wattle.peer.v1.KeepBlobRequest
+	36, // 31: wattle.peer.v1.PeerService.Invoke:input_type -> wattle.peer.v1.InvokeRequest
+	1,  // 32: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
+	3,  // 33: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
+	5,  // 34: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
+	11, // 35: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
+	13, // 36: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
+	15, // 37: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
+	17, // 38: wattle.peer.v1.PeerService.Dismiss:output_type -> wattle.peer.v1.DismissResponse
+	19, // 39: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
+	23, // 40: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
+	25, // 41: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
+	27, // 42: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
+	29, // 43: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
+	31, // 44: wattle.peer.v1.PeerService.HasBlobs:output_type -> wattle.peer.v1.HasBlobsResponse
+	33, // 45: wattle.peer.v1.PeerService.Referenced:output_type -> wattle.peer.v1.ReferencedResponse
+	35, // 46: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
+	37, // 47: wattle.peer.v1.PeerService.Invoke:output_type -> wattle.peer.v1.InvokeResponse
+	32, // [32:48] is the sub-list for method output_type
+	16, // [16:32] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -2496,7 +2586,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 		(*MemberStep_Promote)(nil),
 		(*MemberStep_Remove)(nil),
 	}
-	file_wattle_peer_v1_peer_proto_msgTypes[35].OneofWrappers = []any{
+	file_wattle_peer_v1_peer_proto_msgTypes[37].OneofWrappers = []any{
 		(*InvokeResponse_Answer)(nil),
 		(*InvokeResponse_Failure)(nil),
 		(*InvokeResponse_Refusal)(nil),
@@ -2507,7 +2597,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_peer_v1_peer_proto_rawDesc), len(file_wattle_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

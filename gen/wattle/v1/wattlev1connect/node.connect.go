@@ -40,6 +40,12 @@ const (
 	// NodeServiceGetClusterStatusProcedure is the fully-qualified name of the NodeService's
 	// GetClusterStatus RPC.
 	NodeServiceGetClusterStatusProcedure = "/wattle.v1.NodeService/GetClusterStatus"
+	// NodeServiceDrainNodeProcedure is the fully-qualified name of the NodeService's DrainNode RPC.
+	NodeServiceDrainNodeProcedure = "/wattle.v1.NodeService/DrainNode"
+	// NodeServiceLeaveNodeProcedure is the fully-qualified name of the NodeService's LeaveNode RPC.
+	NodeServiceLeaveNodeProcedure = "/wattle.v1.NodeService/LeaveNode"
+	// NodeServiceRemoveNodeProcedure is the fully-qualified name of the NodeService's RemoveNode RPC.
+	NodeServiceRemoveNodeProcedure = "/wattle.v1.NodeService/RemoveNode"
 )
 
 // NodeServiceClient is a client for the wattle.v1.NodeService service.
@@ -49,6 +55,12 @@ type NodeServiceClient interface {
 	ListNodes(context.Context, *connect.Request[v1.ListNodesRequest]) (*connect.Response[v1.ListNodesResponse], error)
 	// GetClusterStatus tells how the shards are, as their leaders see it.
 	GetClusterStatus(context.Context, *connect.Request[v1.GetClusterStatusRequest]) (*connect.Response[v1.GetClusterStatusResponse], error)
+	// DrainNode has a node emptied: what it holds goes to others, and it gets nothing new. It goes on answering.
+	DrainNode(context.Context, *connect.Request[v1.DrainNodeRequest]) (*connect.Response[v1.DrainNodeResponse], error)
+	// LeaveNode has the node that is asked empty itself, say goodbye and end. It answers when that has begun.
+	LeaveNode(context.Context, *connect.Request[v1.LeaveNodeRequest]) (*connect.Response[v1.LeaveNodeResponse], error)
+	// RemoveNode has the cluster give up a node that is gone for good. It never comes back under its name.
+	RemoveNode(context.Context, *connect.Request[v1.RemoveNodeRequest]) (*connect.Response[v1.RemoveNodeResponse], error)
 }
 
 // NewNodeServiceClient constructs a client for the wattle.v1.NodeService service. By default, it
@@ -83,6 +95,27 @@ func NewNodeServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		drainNode: connect.NewClient[v1.DrainNodeRequest, v1.DrainNodeResponse](
+			httpClient,
+			baseURL+NodeServiceDrainNodeProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("DrainNode")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
+		leaveNode: connect.NewClient[v1.LeaveNodeRequest, v1.LeaveNodeResponse](
+			httpClient,
+			baseURL+NodeServiceLeaveNodeProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("LeaveNode")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
+		removeNode: connect.NewClient[v1.RemoveNodeRequest, v1.RemoveNodeResponse](
+			httpClient,
+			baseURL+NodeServiceRemoveNodeProcedure,
+			connect.WithSchema(nodeServiceMethods.ByName("RemoveNode")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -91,6 +124,9 @@ type nodeServiceClient struct {
 	ping             *connect.Client[v1.PingRequest, v1.PingResponse]
 	listNodes        *connect.Client[v1.ListNodesRequest, v1.ListNodesResponse]
 	getClusterStatus *connect.Client[v1.GetClusterStatusRequest, v1.GetClusterStatusResponse]
+	drainNode        *connect.Client[v1.DrainNodeRequest, v1.DrainNodeResponse]
+	leaveNode        *connect.Client[v1.LeaveNodeRequest, v1.LeaveNodeResponse]
+	removeNode       *connect.Client[v1.RemoveNodeRequest, v1.RemoveNodeResponse]
 }
 
 // Ping calls wattle.v1.NodeService.Ping.
@@ -108,6 +144,21 @@ func (c *nodeServiceClient) GetClusterStatus(ctx context.Context, req *connect.R
 	return c.getClusterStatus.CallUnary(ctx, req)
 }
 
+// DrainNode calls wattle.v1.NodeService.DrainNode.
+func (c *nodeServiceClient) DrainNode(ctx context.Context, req *connect.Request[v1.DrainNodeRequest]) (*connect.Response[v1.DrainNodeResponse], error) {
+	return c.drainNode.CallUnary(ctx, req)
+}
+
+// LeaveNode calls wattle.v1.NodeService.LeaveNode.
+func (c *nodeServiceClient) LeaveNode(ctx context.Context, req *connect.Request[v1.LeaveNodeRequest]) (*connect.Response[v1.LeaveNodeResponse], error) {
+	return c.leaveNode.CallUnary(ctx, req)
+}
+
+// RemoveNode calls wattle.v1.NodeService.RemoveNode.
+func (c *nodeServiceClient) RemoveNode(ctx context.Context, req *connect.Request[v1.RemoveNodeRequest]) (*connect.Response[v1.RemoveNodeResponse], error) {
+	return c.removeNode.CallUnary(ctx, req)
+}
+
 // NodeServiceHandler is an implementation of the wattle.v1.NodeService service.
 type NodeServiceHandler interface {
 	Ping(context.Context, *connect.Request[v1.PingRequest]) (*connect.Response[v1.PingResponse], error)
@@ -115,6 +166,12 @@ type NodeServiceHandler interface {
 	ListNodes(context.Context, *connect.Request[v1.ListNodesRequest]) (*connect.Response[v1.ListNodesResponse], error)
 	// GetClusterStatus tells how the shards are, as their leaders see it.
 	GetClusterStatus(context.Context, *connect.Request[v1.GetClusterStatusRequest]) (*connect.Response[v1.GetClusterStatusResponse], error)
+	// DrainNode has a node emptied: what it holds goes to others, and it gets nothing new. It goes on answering.
+	DrainNode(context.Context, *connect.Request[v1.DrainNodeRequest]) (*connect.Response[v1.DrainNodeResponse], error)
+	// LeaveNode has the node that is asked empty itself, say goodbye and end. It answers when that has begun.
+	LeaveNode(context.Context, *connect.Request[v1.LeaveNodeRequest]) (*connect.Response[v1.LeaveNodeResponse], error)
+	// RemoveNode has the cluster give up a node that is gone for good. It never comes back under its name.
+	RemoveNode(context.Context, *connect.Request[v1.RemoveNodeRequest]) (*connect.Response[v1.RemoveNodeResponse], error)
 }
 
 // NewNodeServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -145,6 +202,27 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	nodeServiceDrainNodeHandler := connect.NewUnaryHandler(
+		NodeServiceDrainNodeProcedure,
+		svc.DrainNode,
+		connect.WithSchema(nodeServiceMethods.ByName("DrainNode")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServiceLeaveNodeHandler := connect.NewUnaryHandler(
+		NodeServiceLeaveNodeProcedure,
+		svc.LeaveNode,
+		connect.WithSchema(nodeServiceMethods.ByName("LeaveNode")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
+	nodeServiceRemoveNodeHandler := connect.NewUnaryHandler(
+		NodeServiceRemoveNodeProcedure,
+		svc.RemoveNode,
+		connect.WithSchema(nodeServiceMethods.ByName("RemoveNode")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/wattle.v1.NodeService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case NodeServicePingProcedure:
@@ -153,6 +231,12 @@ func NewNodeServiceHandler(svc NodeServiceHandler, opts ...connect.HandlerOption
 			nodeServiceListNodesHandler.ServeHTTP(w, r)
 		case NodeServiceGetClusterStatusProcedure:
 			nodeServiceGetClusterStatusHandler.ServeHTTP(w, r)
+		case NodeServiceDrainNodeProcedure:
+			nodeServiceDrainNodeHandler.ServeHTTP(w, r)
+		case NodeServiceLeaveNodeProcedure:
+			nodeServiceLeaveNodeHandler.ServeHTTP(w, r)
+		case NodeServiceRemoveNodeProcedure:
+			nodeServiceRemoveNodeHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -172,4 +256,16 @@ func (UnimplementedNodeServiceHandler) ListNodes(context.Context, *connect.Reque
 
 func (UnimplementedNodeServiceHandler) GetClusterStatus(context.Context, *connect.Request[v1.GetClusterStatusRequest]) (*connect.Response[v1.GetClusterStatusResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.NodeService.GetClusterStatus is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) DrainNode(context.Context, *connect.Request[v1.DrainNodeRequest]) (*connect.Response[v1.DrainNodeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.NodeService.DrainNode is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) LeaveNode(context.Context, *connect.Request[v1.LeaveNodeRequest]) (*connect.Response[v1.LeaveNodeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.NodeService.LeaveNode is not implemented"))
+}
+
+func (UnimplementedNodeServiceHandler) RemoveNode(context.Context, *connect.Request[v1.RemoveNodeRequest]) (*connect.Response[v1.RemoveNodeResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.NodeService.RemoveNode is not implemented"))
 }

@@ -48,6 +48,8 @@ const (
 	// PeerServiceRetireReplicaProcedure is the fully-qualified name of the PeerService's RetireReplica
 	// RPC.
 	PeerServiceRetireReplicaProcedure = "/wattle.peer.v1.PeerService/RetireReplica"
+	// PeerServiceDismissProcedure is the fully-qualified name of the PeerService's Dismiss RPC.
+	PeerServiceDismissProcedure = "/wattle.peer.v1.PeerService/Dismiss"
 	// PeerServiceProposeProcedure is the fully-qualified name of the PeerService's Propose RPC.
 	PeerServiceProposeProcedure = "/wattle.peer.v1.PeerService/Propose"
 	// PeerServiceReadProcedure is the fully-qualified name of the PeerService's Read RPC.
@@ -83,6 +85,8 @@ type PeerServiceClient interface {
 	TransferLeader(context.Context, *connect.Request[v1.TransferLeaderRequest]) (*connect.Response[v1.TransferLeaderResponse], error)
 	// RetireReplica removes a replica that is none of its shard's members any more.
 	RetireReplica(context.Context, *connect.Request[v1.RetireReplicaRequest]) (*connect.Response[v1.RetireReplicaResponse], error)
+	// Dismiss tells this node that it was removed from the cluster.
+	Dismiss(context.Context, *connect.Request[v1.DismissRequest]) (*connect.Response[v1.DismissResponse], error)
 	// Propose puts a command into the log of a shard that this node leads.
 	Propose(context.Context, *connect.Request[v1.ProposeRequest]) (*connect.Response[v1.ProposeResponse], error)
 	// Read answers what a machine keeps in slots of a shard, as of some moment after the question. This node must have a replica.
@@ -150,6 +154,12 @@ func NewPeerServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(peerServiceMethods.ByName("RetireReplica")),
 			connect.WithClientOptions(opts...),
 		),
+		dismiss: connect.NewClient[v1.DismissRequest, v1.DismissResponse](
+			httpClient,
+			baseURL+PeerServiceDismissProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("Dismiss")),
+			connect.WithClientOptions(opts...),
+		),
 		propose: connect.NewClient[v1.ProposeRequest, v1.ProposeResponse](
 			httpClient,
 			baseURL+PeerServiceProposeProcedure,
@@ -215,6 +225,7 @@ type peerServiceClient struct {
 	changeMembers  *connect.Client[v1.ChangeMembersRequest, v1.ChangeMembersResponse]
 	transferLeader *connect.Client[v1.TransferLeaderRequest, v1.TransferLeaderResponse]
 	retireReplica  *connect.Client[v1.RetireReplicaRequest, v1.RetireReplicaResponse]
+	dismiss        *connect.Client[v1.DismissRequest, v1.DismissResponse]
 	propose        *connect.Client[v1.ProposeRequest, v1.ProposeResponse]
 	read           *connect.Client[v1.ReadRequest, v1.ReadResponse]
 	fetchBlob      *connect.Client[v1.FetchBlobRequest, v1.FetchBlobResponse]
@@ -254,6 +265,11 @@ func (c *peerServiceClient) TransferLeader(ctx context.Context, req *connect.Req
 // RetireReplica calls wattle.peer.v1.PeerService.RetireReplica.
 func (c *peerServiceClient) RetireReplica(ctx context.Context, req *connect.Request[v1.RetireReplicaRequest]) (*connect.Response[v1.RetireReplicaResponse], error) {
 	return c.retireReplica.CallUnary(ctx, req)
+}
+
+// Dismiss calls wattle.peer.v1.PeerService.Dismiss.
+func (c *peerServiceClient) Dismiss(ctx context.Context, req *connect.Request[v1.DismissRequest]) (*connect.Response[v1.DismissResponse], error) {
+	return c.dismiss.CallUnary(ctx, req)
 }
 
 // Propose calls wattle.peer.v1.PeerService.Propose.
@@ -315,6 +331,8 @@ type PeerServiceHandler interface {
 	TransferLeader(context.Context, *connect.Request[v1.TransferLeaderRequest]) (*connect.Response[v1.TransferLeaderResponse], error)
 	// RetireReplica removes a replica that is none of its shard's members any more.
 	RetireReplica(context.Context, *connect.Request[v1.RetireReplicaRequest]) (*connect.Response[v1.RetireReplicaResponse], error)
+	// Dismiss tells this node that it was removed from the cluster.
+	Dismiss(context.Context, *connect.Request[v1.DismissRequest]) (*connect.Response[v1.DismissResponse], error)
 	// Propose puts a command into the log of a shard that this node leads.
 	Propose(context.Context, *connect.Request[v1.ProposeRequest]) (*connect.Response[v1.ProposeResponse], error)
 	// Read answers what a machine keeps in slots of a shard, as of some moment after the question. This node must have a replica.
@@ -376,6 +394,12 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 		PeerServiceRetireReplicaProcedure,
 		svc.RetireReplica,
 		connect.WithSchema(peerServiceMethods.ByName("RetireReplica")),
+		connect.WithHandlerOptions(opts...),
+	)
+	peerServiceDismissHandler := connect.NewUnaryHandler(
+		PeerServiceDismissProcedure,
+		svc.Dismiss,
+		connect.WithSchema(peerServiceMethods.ByName("Dismiss")),
 		connect.WithHandlerOptions(opts...),
 	)
 	peerServiceProposeHandler := connect.NewUnaryHandler(
@@ -446,6 +470,8 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 			peerServiceTransferLeaderHandler.ServeHTTP(w, r)
 		case PeerServiceRetireReplicaProcedure:
 			peerServiceRetireReplicaHandler.ServeHTTP(w, r)
+		case PeerServiceDismissProcedure:
+			peerServiceDismissHandler.ServeHTTP(w, r)
 		case PeerServiceProposeProcedure:
 			peerServiceProposeHandler.ServeHTTP(w, r)
 		case PeerServiceReadProcedure:
@@ -495,6 +521,10 @@ func (UnimplementedPeerServiceHandler) TransferLeader(context.Context, *connect.
 
 func (UnimplementedPeerServiceHandler) RetireReplica(context.Context, *connect.Request[v1.RetireReplicaRequest]) (*connect.Response[v1.RetireReplicaResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.RetireReplica is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) Dismiss(context.Context, *connect.Request[v1.DismissRequest]) (*connect.Response[v1.DismissResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.Dismiss is not implemented"))
 }
 
 func (UnimplementedPeerServiceHandler) Propose(context.Context, *connect.Request[v1.ProposeRequest]) (*connect.Response[v1.ProposeResponse], error) {
