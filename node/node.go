@@ -132,7 +132,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.view = registry.NewView()
-	n.sched = jobs.NewScheduler(jobs.Config{Slots: cfg.Slots})
+	n.sched = jobs.NewScheduler(jobs.Config{Slots: cfg.Slots, Resting: func() bool { return n.members.Draining(n.ID()) }})
 	if err := n.openData(ctx); err != nil {
 		return nil, err
 	}

@@ -25,9 +25,11 @@ func TestCopies(t *testing.T) {
 		nodes = append(nodes, inProcess(t, cfg))
 	}
 	for _, n := range nodes {
-		eventually(t, "all know each other", func() bool {
+		eventually(t, "all know each other, and the shards have their replicas", func() bool {
 			res, err := n.Nodes.ListNodes(t.Context(), connect.NewRequest(&wattlev1.ListNodesRequest{}))
-			return err == nil && len(res.Msg.Nodes) == 4
+			status, serr := n.Nodes.GetClusterStatus(t.Context(), connect.NewRequest(&wattlev1.GetClusterStatusRequest{}))
+			return err == nil && serr == nil && len(res.Msg.Nodes) == 4 &&
+				!slices.ContainsFunc(status.Msg.Shards, func(s *wattlev1.Shard) bool { return s.Live < 3 })
 		})
 	}
 	have := func(digest string) []*target {

@@ -111,7 +111,7 @@ func (s *Scheduler) round() (r round) {
 // holds mu.
 func (s *Scheduler) choose(now time.Time) {
 	switch {
-	case s.stopping || s.dispatcher.Ready(dag.Taker{Pools: s.cfg.Pools}) > 0:
+	case s.stopping || s.cfg.Resting() || s.dispatcher.Ready(dag.Taker{Pools: s.cfg.Pools}) > 0:
 		s.holder.Ask(nil)
 		s.asked = time.Time{}
 	case now.Sub(s.asked) >= dag.BeatTime:

@@ -90,6 +90,8 @@ type Config struct {
 	Slots int
 	// Pools are the worker pools of this node.
 	Pools []string
+	// Resting tells that this node is to take nothing from others; never by default.
+	Resting func() bool
 	// Now is the clock; time.Now by default.
 	Now func() time.Time
 }
@@ -106,6 +108,9 @@ type Stats struct {
 func NewScheduler(cfg Config) *Scheduler {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Resting == nil {
+		cfg.Resting = func() bool { return false }
 	}
 	s := &Scheduler{
 		cfg: cfg, attempts: map[dag.AttemptID]*Attempt{}, watchers: map[dag.JobID]map[chan struct{}]bool{}, changed: make(chan struct{}, 1),
@@ -336,11 +341,12 @@ func (s *Scheduler) Running(id dag.JobID, stage uint32) uint32 {
 	return s.dispatcher.Running(id, stage)
 }
 
-// Load returns how many attempts run and how many shards this node leads.
+// Load returns how many attempts this node has and how many shards it leads.
 func (s *Scheduler) Load() (running, leading int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.dispatcher.Load()
+	_, leading = s.dispatcher.Load()
+	return len(s.attempts), leading
 }
 
 // Stats returns the counts so far.
