@@ -29,29 +29,10 @@ type PushOptions struct {
 // Push uploads a module and publishes it as a version of a service. Bytes the node has are not sent again, so that pushing
 // once more after an interruption goes on where it stopped. created is false if the version was there.
 func (c *Client) Push(ctx context.Context, service string, wasm []byte, o PushOptions) (version *wattlev1.Version, created bool, err error) {
-	sum := sha256.Sum256(wasm)
-	name := "sha256-" + hex.EncodeToString(sum[:])
-	var chunks [][]byte
-	for at := 0; at < len(wasm); at += chunkBytes {
-		s := sha256.Sum256(wasm[at:min(at+chunkBytes, len(wasm))])
-		chunks = append(chunks, s[:])
-	}
 	err = c.retry(ctx, func() error {
-		res, err := c.Registry.StartUpload(ctx, connect.NewRequest(&wattlev1.StartUploadRequest{Digest: name, Size: uint64(len(wasm)), Chunks: chunks}))
+		name, err := c.upload(ctx, wasm, o.Progress)
 		if err != nil {
 			return err
-		}
-		total := int64(len(wasm))
-		sent := max(total-int64(len(res.Msg.Missing))*chunkBytes, 0)
-		for _, i := range res.Msg.Missing {
-			data := wasm[int(i)*chunkBytes : min((int(i)+1)*chunkBytes, len(wasm))]
-			if _, err := c.Registry.UploadChunk(ctx, connect.NewRequest(&wattlev1.UploadChunkRequest{Digest: name, Index: i, Data: data})); err != nil {
-				return err
-			}
-			sent = min(sent+int64(len(data)), total)
-			if o.Progress != nil {
-				o.Progress(sent, total)
-			}
 		}
 		v, err := c.Registry.CreateVersion(ctx, connect.NewRequest(&wattlev1.CreateVersionRequest{
 			Service: service, Digest: name, Number: o.Version, Aliases: o.Aliases, Limits: o.Limits, FunctionLimits: o.FunctionLimits,
@@ -64,4 +45,32 @@ func (c *Client) Push(ctx context.Context, service string, wasm []byte, o PushOp
 		return nil
 	})
 	return version, created, err
+}
+
+// upload sends what the node does not have of some bytes, and returns their digest.
+func (c *Client) upload(ctx context.Context, data []byte, progress func(sent, total int64)) (name string, err error) {
+	sum := sha256.Sum256(data)
+	name = "sha256-" + hex.EncodeToString(sum[:])
+	var chunks [][]byte
+	for at := 0; at < len(data); at += chunkBytes {
+		s := sha256.Sum256(data[at:min(at+chunkBytes, len(data))])
+		chunks = append(chunks, s[:])
+	}
+	res, err := c.Registry.StartUpload(ctx, connect.NewRequest(&wattlev1.StartUploadRequest{Digest: name, Size: uint64(len(data)), Chunks: chunks}))
+	if err != nil {
+		return "", err
+	}
+	total := int64(len(data))
+	sent := max(total-int64(len(res.Msg.Missing))*chunkBytes, 0)
+	for _, i := range res.Msg.Missing {
+		part := data[int(i)*chunkBytes : min((int(i)+1)*chunkBytes, len(data))]
+		if _, err := c.Registry.UploadChunk(ctx, connect.NewRequest(&wattlev1.UploadChunkRequest{Digest: name, Index: i, Data: part})); err != nil {
+			return "", err
+		}
+		sent = min(sent+int64(len(part)), total)
+		if progress != nil {
+			progress(sent, total)
+		}
+	}
+	return name, nil
 }

@@ -42,6 +42,8 @@ type Member struct {
 	ID string
 	// API, Peer and Gossip are where it listens, as HOST:PORT.
 	API, Peer, Gossip string
+	// Pools are the worker pools it belongs to.
+	Pools []string
 	// Zone is what its operator said fails together; may be empty.
 	Zone string
 	// Version is the release it runs.
@@ -100,7 +102,7 @@ func (c *Cluster) Ready() <-chan struct{} { return c.ready }
 // Tags of members. They are in every message about a member, so they are short.
 const (
 	tagAPI, tagPeer, tagZone, tagVersion, tagWorker = "a", "p", "z", "v", "w"
-	tagCluster, tagReplaces                         = "c", "r"
+	tagCluster, tagReplaces, tagPools               = "c", "r", "l"
 )
 
 func (c *Cluster) config() *serf.Config {
@@ -130,6 +132,9 @@ func (c *Cluster) config() *serf.Config {
 	}
 	if c.cfg.Self.Worker {
 		s.Tags[tagWorker] = "1"
+	}
+	if p := c.cfg.Self.Pools; len(p) > 0 {
+		s.Tags[tagPools] = strings.Join(p, " ")
 	}
 	if r := c.cfg.Self.Replaces; len(r) > 0 {
 		s.Tags[tagReplaces] = strings.Join(r, " ")
@@ -230,7 +235,8 @@ func memberOf(sm serf.Member) Member {
 	}
 	m := Member{
 		ID: sm.Name, API: full(sm.Tags[tagAPI]), Peer: full(sm.Tags[tagPeer]), Gossip: net.JoinHostPort(host, strconv.Itoa(int(sm.Port))),
-		Zone: sm.Tags[tagZone], Version: sm.Tags[tagVersion], Worker: sm.Tags[tagWorker] != "", Replaces: strings.Fields(sm.Tags[tagReplaces]), Status: Failed,
+		Zone: sm.Tags[tagZone], Version: sm.Tags[tagVersion], Worker: sm.Tags[tagWorker] != "", Replaces: strings.Fields(sm.Tags[tagReplaces]),
+		Pools: strings.Fields(sm.Tags[tagPools]), Status: Failed,
 	}
 	switch sm.Status {
 	case serf.StatusAlive:

@@ -24,7 +24,7 @@ func run(t *testing.T, id string, tune func(*Config)) *testNode {
 	t.Helper()
 	n := &testNode{changes: make(chan Member, 1000), heard: make(chan string, 1000)}
 	cfg := Config{
-		ID: "c-test", Self: Member{ID: id, API: ":7070", Peer: "192.0.2.1:7072", Zone: "z-" + id, Version: "1"}, Quick: true,
+		ID: "c-test", Self: Member{ID: id, API: ":7070", Peer: "192.0.2.1:7072", Zone: "z-" + id, Version: "1", Pools: []string{"gpu", id}}, Quick: true,
 		Bind:    netip.MustParseAddrPort("127.0.0.1:0"),
 		Changed: func(m Member) { n.changes <- m },
 		Heard:   func(topic string, body []byte) { n.heard <- topic + " " + string(body) },
@@ -88,7 +88,7 @@ func TestJoinFailLeave(t *testing.T) {
 	for _, n := range []*testNode{a, b, c} {
 		for _, id := range []string{"a", "b", "c"} {
 			m := n.wait(t, id, Alive)
-			if m.API != "127.0.0.1:7070" || m.Peer != "192.0.2.1:7072" || m.Zone != "z-"+id || m.Version != "1" || m.Since.IsZero() {
+			if m.API != "127.0.0.1:7070" || m.Peer != "192.0.2.1:7072" || m.Zone != "z-"+id || m.Version != "1" || !slices.Equal(m.Pools, []string{"gpu", id}) || m.Since.IsZero() {
 				t.Errorf("%s sees %+v", n.cfg.Self.ID, m)
 			}
 		}

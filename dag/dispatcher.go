@@ -20,6 +20,7 @@ import (
 // nodes are names: which shard a job lives in, and how a node is reached, is for the caller to know.
 type Dispatcher struct {
 	shardOf   func(JobID) uint32
+	own       Taker // this node
 	queue     *Queue
 	terms     map[uint32]uint64 // the shards led here
 	deadlines map[JobID]time.Time
@@ -33,10 +34,10 @@ type Dispatcher struct {
 	check     time.Time // when to look for leases that are over
 }
 
-// NewDispatcher returns a Dispatcher that leads nothing.
-func NewDispatcher(shardOf func(JobID) uint32) *Dispatcher {
+// NewDispatcher returns a Dispatcher that leads nothing, on a node that belongs to some worker pools.
+func NewDispatcher(shardOf func(JobID) uint32, pools []string) *Dispatcher {
 	return &Dispatcher{
-		shardOf: shardOf, queue: NewQueue(), terms: map[uint32]uint64{}, deadlines: map[JobID]time.Time{},
+		shardOf: shardOf, own: Taker{Pools: pools}, queue: NewQueue(), terms: map[uint32]uint64{}, deadlines: map[JobID]time.Time{},
 		leases: map[TaskID]*lease{}, moves: map[TaskID]uint8{}, settling: map[uint32]*settling{}, takers: map[string]*taker{},
 	}
 }
@@ -46,7 +47,8 @@ func NewDispatcher(shardOf func(JobID) uint32) *Dispatcher {
 func (d *Dispatcher) Lead(now time.Time, shard uint32, term uint64, effects []machine.Effect, here []AttemptID, others []string) (stale []AttemptID) {
 	d.forget(shard)
 	d.terms[shard] = term
-	d.Applied(effects) // a state tells of nothing that is over
+	d.Applied(now, effects) // a state tells of nothing that is over
+	d.tenures(now, effects)
 	for _, id := range here {
 		if d.queue.Adopt(id) {
 			d.counts.Adopted++
@@ -68,7 +70,7 @@ func (d *Dispatcher) Lead(now time.Time, shard uint32, term uint64, effects []ma
 }
 
 // Applied takes what a command led to in a shard that is led here. It returns the jobs that are over, of which nothing may run on.
-func (d *Dispatcher) Applied(effects []machine.Effect) (over []JobID) {
+func (d *Dispatcher) Applied(now time.Time, effects []machine.Effect) (over []JobID) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case Run:
@@ -79,6 +81,8 @@ func (d *Dispatcher) Applied(effects []machine.Effect) (over []JobID) {
 			d.deadlines[e.Job] = e.At
 		case Ended:
 			d.ended(e)
+		case Extended:
+			d.extended(now, e)
 		case Stop:
 			d.queue.Forget(e.Job)
 			delete(d.deadlines, e.Job)
@@ -124,13 +128,17 @@ func (d *Dispatcher) forget(shard uint32) {
 // Next hands out the attempt that is to start here, if there is one. One that may have been started before comes with the
 // command that has to be recorded first; then Started or Refused says how that went. In the end comes Done, in any case but
 // Refused.
-func (d *Dispatcher) Next(now time.Time, t Taker) (p Pick, start *storev1.JobCommand, ok bool) {
+func (d *Dispatcher) Next(now time.Time) (p Pick, start *storev1.JobCommand, ok bool) {
+	return d.next(now, d.own)
+}
+
+func (d *Dispatcher) next(now time.Time, t Taker) (p Pick, start *storev1.JobCommand, ok bool) {
 	p, again, ok := d.queue.Next(now, t)
 	if !again.IsZero() && (d.again.IsZero() || again.Before(d.again)) {
 		d.again = again
 	}
 	term := d.terms[d.shardOf(p.Task.Job)]
-	if !ok || p.Term == term {
+	if !ok || p.Term == term && !t.External {
 		return p, nil, ok
 	}
 	d.queue.Starting(p.Task)
@@ -170,8 +178,8 @@ func (d *Dispatcher) Done(id AttemptID, took time.Duration) {
 	d.queue.Done(id.Task)
 }
 
-// Ready returns how many tasks wait that a taker could run.
-func (d *Dispatcher) Ready(t Taker) int { return d.queue.Ready(t) }
+// Ready returns how many tasks wait that could run here.
+func (d *Dispatcher) Ready() int { return d.queue.Ready(d.own) }
 
 // Due returns the jobs whose time is over, each once, in order: they are to be told so by an Expire.
 func (d *Dispatcher) Due(now time.Time) (expired []JobID) {

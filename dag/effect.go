@@ -19,6 +19,24 @@ type Run struct {
 	Pool string
 	// MaxParallel bounds the running tasks of the job and of the stage; zero is no bound.
 	MaxParallel, StageMaxParallel uint32
+	// External tasks are for clients. Tenure says which one has the attempt, if one has it.
+	External bool
+	Tenure   Tenure
+	// Timeout is how long an external attempt may take; zero is any time.
+	Timeout time.Duration
+}
+
+// Tenure says that a client has an attempt.
+type Tenure struct {
+	Client string
+	Lease  time.Duration
+	Since  time.Time
+}
+
+// Extended says that the lease of a client's attempt begins anew.
+type Extended struct {
+	AttemptID
+	Lease time.Duration
 }
 
 // Hold takes the waiting tasks of a job out of the queue, or of one stage of it. Running ones go on.

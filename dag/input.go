@@ -30,8 +30,16 @@ type Putter interface {
 func (b *planning) input(ctx context.Context, s *wattlev1.StageSpec, ps *storev1.PlanStage) error {
 	const call, mapping, reduce = wattlev1.FunctionKind_FUNCTION_KIND_CALL, wattlev1.FunctionKind_FUNCTION_KIND_MAP, wattlev1.FunctionKind_FUNCTION_KIND_REDUCE
 	kind := ps.Function.GetKind()
+	if ps.External {
+		kind = call // it gets bytes and puts out bytes
+	}
 	need := func(want string, ok bool) error {
 		switch {
+		case ps.External && ok:
+			return nil
+		case ps.External:
+			return invalid("external_input", "it is external, and clients get the bytes of one input").
+				Hint("give it one of value, items, files and each")
 		case ps.Function == nil:
 			return invalid("no_function", "it names no function").Hint("say function: SERVICE/FUNCTION")
 		case !ok:
@@ -90,6 +98,9 @@ func (b *planning) input(ctx context.Context, s *wattlev1.StageSpec, ps *storev1
 	case *wattlev1.StageSpec_Collect:
 		ps.Input = storev1.InputKind_INPUT_KIND_COLLECT
 		ps.Tasks = 1
+		if ps.External {
+			return need("", false) // the parts of a collect are for functions
+		}
 		if ps.Function == nil {
 			return nil
 		}

@@ -31,7 +31,7 @@ type Counts struct {
 	Lost uint64
 }
 
-// lease is an attempt that another node has.
+// lease is an attempt that another node has, or a client.
 type lease struct {
 	AttemptID
 	holder   string
@@ -41,6 +41,7 @@ type lease struct {
 	seen     bool // the holder said that it has it
 	begun    bool // as the holder said last
 	recalled bool
+	tenure   *tenure // of a client
 }
 
 // settling is a shard of which it is not known yet what runs where.
@@ -238,7 +239,9 @@ func (d *Dispatcher) stop(job JobID) {
 
 // takeBack ends a lease, and tells its holder.
 func (d *Dispatcher) takeBack(l *lease) {
-	d.end(l)
+	if d.end(l); l.tenure != nil {
+		return // it hears of that when it says something
+	}
 	t := d.taker(l.holder)
 	t.reply.Stale, t.due = append(t.reply.Stale, l.AttemptID), true
 }
@@ -252,7 +255,7 @@ func (d *Dispatcher) Expire(now time.Time) {
 		return
 	}
 	d.check = now.Add(expiry)
-	for _, l := range d.leased(func(l *lease) bool { return l.sent && !now.Before(l.until) }) {
+	for _, l := range d.leased(func(l *lease) bool { return l.tenure == nil && l.sent && !now.Before(l.until) }) {
 		d.lost(l)
 	}
 	for shard, s := range d.settling {
@@ -307,13 +310,14 @@ func (d *Dispatcher) asking() []string {
 	return all
 }
 
-// Grants hands out what other nodes asked for, of what is more than this node has free slots for: to each at most half, so that
-// there is something for the next.
+// Grants hands out what other nodes asked for, of what is more than this node has free slots for and may run: to each at most
+// half, so that there is something for the next.
 func (d *Dispatcher) Grants(now time.Time, free int) (grants []Grant) {
 	for _, node := range d.asking() {
 		t := d.takers[node]
-		for n := min(t.wants(), (d.queue.Ready(t.Taker)-free+1)/2); n > 0; n-- {
-			p, start, ok := d.Next(now, t.Taker)
+		kept := min(free, d.queue.ReadyToBoth(t.Taker, d.own))
+		for n := min(t.wants(), (d.queue.Ready(t.Taker)-kept+1)/2); n > 0; n-- {
+			p, start, ok := d.next(now, t.Taker)
 			if !ok {
 				break
 			}
@@ -336,8 +340,13 @@ func (d *Dispatcher) Granted(now time.Time, to string, p Pick) bool {
 		d.queue.Again(p.Task, false)
 		return false
 	}
+	l.AttemptID, l.sent = p.ID(), true
+	if l.tenure != nil {
+		l.begin(now, now, d.queue.running[p.Task].run.Timeout)
+		return true
+	}
 	d.moves[p.Task]++
-	l.AttemptID, l.until, l.sent = p.ID(), now.Add(LeaseTime), true
+	l.until = now.Add(LeaseTime)
 	return true
 }
 
@@ -356,7 +365,9 @@ func (d *Dispatcher) Recall(free int) {
 	}
 	waiting := map[string][]*lease{}
 	for _, l := range d.leased(func(l *lease) bool { return l.seen && !l.begun && !l.recalled && d.moves[l.Task] < mostMoves }) {
-		waiting[l.holder] = append(waiting[l.holder], l)
+		if free > 0 && d.queue.takes(d.own, l.Task) || d.wanted(l) {
+			waiting[l.holder] = append(waiting[l.holder], l)
+		}
 	}
 	for _, node := range slices.Sorted(maps.Keys(waiting)) {
 		t, ls := d.takers[node], waiting[node]
@@ -370,6 +381,16 @@ func (d *Dispatcher) Recall(free int) {
 			idle--
 		}
 	}
+}
+
+// wanted tells whether another node than the one that has an attempt has a slot free for it.
+func (d *Dispatcher) wanted(l *lease) bool {
+	for node, t := range d.takers {
+		if node != l.holder && t.wants() > 0 && d.queue.takes(t.Taker, l.Task) {
+			return true
+		}
+	}
+	return false
 }
 
 // Replies returns what other nodes are to be told now.

@@ -84,6 +84,8 @@ func (t *transition) apply(c *storev1.JobCommand) *fault.Error {
 	switch x := c.Change.(type) {
 	case *storev1.JobCommand_Start:
 		return t.start(x.Start)
+	case *storev1.JobCommand_Extend:
+		return t.extend(x.Extend)
 	case *storev1.JobCommand_Finish:
 		return t.finish(x.Finish)
 	case *storev1.JobCommand_Finishes:
@@ -250,6 +252,12 @@ func newRun(id JobID, plan *storev1.Plan, stage, task, count uint32, t *storev1.
 	}
 	if t.NotBefore != 0 {
 		r.NotBefore = time.Unix(0, t.NotBefore)
+	}
+	if s := plan.Stages[stage]; s.External {
+		r.External, r.Timeout = true, time.Duration(s.Timeout)
+		if t.Client != "" {
+			r.Tenure = Tenure{t.Client, time.Duration(t.Lease), time.Unix(0, t.AcquiredAt)}
+		}
 	}
 	return r
 }

@@ -220,8 +220,13 @@ type planning struct {
 }
 
 func (b *planning) stage(ctx context.Context, s *wattlev1.StageSpec) (*storev1.PlanStage, error) {
-	ps := &storev1.PlanStage{Name: s.Name, MaxParallel: s.MaxParallel, Params: s.Params}
+	ps := &storev1.PlanStage{Name: s.Name, MaxParallel: s.MaxParallel, Params: s.Params, Pool: s.Pool, External: s.External}
 	var err error
+	if s.Pool != "" {
+		if err := CheckPool(s.Pool); err != nil {
+			return nil, err
+		}
+	}
 	if ps.Timeout, err = span("bad_timeout", "the timeout", s.Timeout); err != nil {
 		return nil, err
 	}
@@ -239,6 +244,10 @@ func (b *planning) stage(ctx context.Context, s *wattlev1.StageSpec) (*storev1.P
 	}
 	if ps.Retry, err = retry(s.Retry); err != nil {
 		return nil, err
+	}
+	if s.External && (s.Function != "" || s.Combiner != "") {
+		return nil, invalid("external_function", "it is external, and names a function").
+			Hint("clients run the tasks of an external stage: leave function and combiner out, or external")
 	}
 	if s.Function != "" {
 		if ps.Function, err = b.Resolver.ResolveFunction(s.Function); err != nil {

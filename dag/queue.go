@@ -48,9 +48,13 @@ type Taker struct {
 	RTT time.Duration
 	// Pools are the worker pools it belongs to, beside the one without a name.
 	Pools []string
+	// External takers are clients: they take the tasks of external stages, and nobody else does.
+	External bool
 }
 
-func (t Taker) in(pool string) bool { return pool == "" || slices.Contains(t.Pools, pool) }
+func (t Taker) takes(s *stageQueue) bool {
+	return t.External == s.external && (s.pool == "" || slices.Contains(t.Pools, s.pool))
+}
 
 type mark struct{ generation, attempt uint32 }
 
@@ -70,14 +74,15 @@ type jobQueue struct {
 }
 
 type stageQueue struct {
-	runs    []Run
-	running uint32
-	max     uint32
-	pool    string
-	first   bitset // tasks whose first attempt was handed out
-	later   map[uint32]mark
-	lost    map[uint32]mark // attempts that may have begun somewhere
-	pace    pace
+	runs     []Run
+	running  uint32
+	max      uint32
+	pool     string
+	external bool
+	first    bitset // tasks whose first attempt was handed out
+	later    map[uint32]mark
+	lost     map[uint32]mark // attempts that may have begun somewhere
+	pace     pace
 }
 
 // pace is how long the tasks of a stage take.
@@ -142,7 +147,7 @@ func (q *Queue) add(r Run) {
 	j := q.job(r.Task.Job)
 	j.max = r.MaxParallel
 	s := j.stage(r.Task.Stage)
-	s.max, s.pool = r.StageMaxParallel, r.Pool
+	s.max, s.pool, s.external = r.StageMaxParallel, r.Pool, r.External
 	s.runs = append(s.runs, r)
 	q.enter(j)
 }
@@ -241,7 +246,7 @@ func (q *Queue) from(j *jobQueue, now time.Time, t Taker, again *time.Time) (p *
 		if s.max > 0 && s.running >= s.max || len(s.runs) == 0 {
 			continue
 		}
-		if !t.in(s.pool) {
+		if !t.takes(s) {
 			left = true
 			continue
 		}
@@ -470,6 +475,7 @@ func (q *Queue) Reset(match func(JobID) bool) {
 			j.running++
 			s := j.stage(id.Stage)
 			s.running++
+			s.pool, s.external = h.run.Pool, h.run.External
 			if !h.starting {
 				s.note(id.Index, mark{h.Generation, h.Attempt})
 			}
@@ -492,12 +498,25 @@ func (q *Queue) Running(id JobID, stage uint32) uint32 {
 }
 
 // Ready returns how many tasks wait that a taker could run, as far as bounds let them.
-func (q *Queue) Ready(t Taker) (n int) {
+func (q *Queue) Ready(t Taker) int { return q.ready(t.takes) }
+
+// ReadyToBoth returns how many of them either of two takers could run.
+func (q *Queue) ReadyToBoth(t, u Taker) int {
+	return q.ready(func(s *stageQueue) bool { return t.takes(s) && u.takes(s) })
+}
+
+// takes tells whether a task that was handed out is one that a taker could run.
+func (q *Queue) takes(t Taker, id TaskID) bool {
+	j := q.jobs[id.Job]
+	return j != nil && j.stages[id.Stage] != nil && t.takes(j.stages[id.Stage])
+}
+
+func (q *Queue) ready(match func(*stageQueue) bool) (n int) {
 	for _, j := range q.ring {
 		ready := uint32(0)
 		for _, s := range j.stages {
 			of := uint32(0)
-			if !t.in(s.pool) {
+			if !match(s) {
 				continue
 			}
 			for _, r := range s.runs {

@@ -46,6 +46,10 @@ func ReadWork(r machine.Reader, p Pick) (*Work, error) {
 		return nil, fault.New(fault.Precondition, "not_now", "the task waits")
 	}
 	w := &Work{Stage: plan.Stages[id.Stage]}
+	return w, w.readInputs(r, id, plan)
+}
+
+func (w *Work) readInputs(r machine.Reader, id TaskID, plan *storev1.Plan) error {
 	input := func(i uint32) error {
 		t := readTask(r, id.Job, w.Stage.From, i, 0)
 		if t.State != wattlev1.TaskState_TASK_STATE_COMPLETED {
@@ -56,15 +60,15 @@ func ReadWork(r machine.Reader, p Pick) (*Work, error) {
 	}
 	switch w.Stage.Input {
 	case storev1.InputKind_INPUT_KIND_EACH:
-		return w, input(id.Index)
+		return input(id.Index)
 	case storev1.InputKind_INPUT_KIND_REDUCE, storev1.InputKind_INPUT_KIND_COLLECT:
 		for i := range plan.Stages[w.Stage.From].Tasks {
 			if err := input(i); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return w, nil
+	return nil
 }
 
 // ReadJob returns a job as the API shows it, but for what runs right now, which only the scheduler knows.
@@ -87,7 +91,10 @@ func view(r machine.Reader, rec *storev1.JobRecord) *wattlev1.Job {
 		st := readStage(r, id, uint32(n))
 		v := &wattlev1.Stage{
 			Name: s.Name, State: stageState(rec, s.Name, st), Tasks: s.Tasks, Completed: st.Completed,
-			Failures: st.Failures, InputBytes: s.InputBytes, OutputBytes: st.OutputBytes, Output: Encoding(st.Records),
+			Failures: st.Failures, InputBytes: s.InputBytes, OutputBytes: st.OutputBytes, Output: Encoding(st.Records), Pool: s.Pool, External: s.External,
+		}
+		if !final(rec.State) {
+			v.Running = st.Acquired
 		}
 		if s.Function != nil {
 			v.Function = FunctionName(s.Function)
@@ -178,7 +185,7 @@ func ReadTasks(r machine.Reader, id JobID, stage, offset, limit uint32) ([]*watt
 	for i := offset; i < s.Tasks && i-offset < limit; i++ {
 		t := readTask(r, id, stage, i, st.Term)
 		tasks = append(tasks, &wattlev1.Task{
-			Stage: s.Name, Index: i, State: taskState(job, st, t), Attempt: t.Attempt, Generation: t.Generation, Errors: t.Errors, Usage: t.Usage, Node: t.Node,
+			Stage: s.Name, Index: i, State: taskState(job, st, t), Attempt: t.Attempt, Generation: t.Generation, Errors: t.Errors, Usage: t.Usage, Node: cmp.Or(t.Client, t.Node),
 			OutputDigest: t.Output.GetBytes().GetDigest(), OutputBytes: t.Output.GetBytes().GetSize(),
 		})
 	}

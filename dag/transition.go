@@ -139,6 +139,10 @@ func (t *transition) start(c *storev1.Start) *fault.Error {
 	if c.Term != 0 && c.Term != t.cmd.Term {
 		return fault.New(fault.Precondition, "stale_leader", "the leader of term %d is none any more", c.Term)
 	}
+	if t.plan.Stages[c.Stage].External {
+		t.acquire(c, r)
+		return nil
+	}
 	if _, recorded := t.tx.Get(taskKey(t.id, c.Stage, c.Task)); recorded && r.State != wattlev1.TaskState_TASK_STATE_RETRYABLE {
 		r.Lost++
 		if r.Alone {
@@ -174,6 +178,11 @@ func (t *transition) finish(c *storev1.Finish) *fault.Error {
 		return err
 	}
 	r.Usage, r.Node = c.Usage, c.Node
+	if c.External {
+		if err := t.giveBack(c, r); err != nil {
+			return err
+		}
+	}
 	ended := Ended{AttemptID: AttemptID{TaskID{t.id, c.Stage, c.Task}, c.Generation, c.Attempt}}
 	if c.GetCompleted() != nil {
 		ended.Took = c.Usage.GetDuration().AsDuration()
@@ -361,6 +370,7 @@ func (t *transition) invalidate(stage, task uint32) {
 				t.reopen(uint32(n), i, r, r.Output.GetBytes().GetDigest())
 			default:
 				// It may be running on the old bytes: that attempt no longer counts.
+				t.letGo(uint32(n), r)
 				r.Attempt++
 				r.Term = t.cmd.Term
 				r.State = wattlev1.TaskState_TASK_STATE_RETRYABLE

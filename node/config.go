@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"net"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/wattlehq/wattle/dag"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/shard"
 	"github.com/wattlehq/wattle/store"
@@ -45,6 +47,8 @@ type Config struct {
 	AllowDirs, WriteDirs []string
 	// Origins and Hosts: see rpc.Config.
 	Origins, Hosts []string
+	// Pools are the worker pools of this node: stages may name one, and run nowhere else.
+	Pools []string
 	// Slots is how many tasks run at once; the number of CPUs by default.
 	Slots int
 	// Processors is how many guests compute at once; the number of CPUs by default. A process that has one more
@@ -135,6 +139,17 @@ func (c *Config) check() error {
 	if strings.ContainsFunc(c.Zone, func(r rune) bool { return !unicode.IsGraphic(r) }) || len(c.Zone) > maxZone || !utf8.ValidString(c.Zone) {
 		return fault.New(fault.Invalid, "bad_config", "--zone %.80q cannot be the name of a zone", c.Zone).Hint("use up to %d bytes of text without line ends and control characters", maxZone)
 	}
+	for i, p := range c.Pools {
+		if err := dag.CheckPool(p); err != nil {
+			return err.With("flag", "--pool")
+		}
+		if slices.Contains(c.Pools[:i], p) {
+			return fault.New(fault.Invalid, "bad_config", "--pool %s is given twice", p).Hint("give each pool once")
+		}
+	}
+	if n := len(strings.Join(c.Pools, " ")); n > maxPools {
+		return fault.New(fault.Invalid, "bad_config", "the names of the pools of this node have %d bytes together", n).Hint("use up to %d: they are part of every message about the node", maxPools)
+	}
 	for _, j := range c.Join {
 		if err := checkMember(j); err != nil {
 			return err
@@ -145,6 +160,9 @@ func (c *Config) check() error {
 
 // maxZone is how many bytes a zone's name may have: it is part of every message about a member.
 const maxZone = 64
+
+// maxPools is how many bytes the names of a node's pools may have, for the same reason.
+const maxPools = 128
 
 // checkMember refuses what cannot be the address of a member's API, now or later.
 func checkMember(addr string) error {

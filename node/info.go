@@ -24,7 +24,7 @@ func (n *Node) self() *wattlev1.Node {
 		Id: n.ID(), ClusterId: n.identity.ClusterId, Addr: n.Addr(), PeerAddr: n.peerListener.Addr().String(), Version: n.cfg.Version,
 		StartedAt: timestamppb.New(n.startedAt), Ready: n.isReady.Load(), Slots: uint32(n.cfg.Slots), Running: uint32(running),
 		Shards: n.engine.Table().Shards, Blobs: uint64(blobs), BlobBytes: uint64(bytes), Status: string(cluster.Alive), Zone: n.cfg.Zone,
-		Worker: n.cfg.Worker, Draining: n.members.Draining(n.ID()), Drained: n.drained.Load(), Trust: n.trust(),
+		Worker: n.cfg.Worker, Draining: n.members.Draining(n.ID()), Drained: n.drained.Load(), Trust: n.trust(), Pools: n.cfg.Pools,
 	}
 	calls := n.calls.Counts()
 	self.Calls, self.MaxCalls = uint32(calls.Under), uint32(calls.Most)
@@ -53,7 +53,7 @@ func (i info) Nodes(ctx context.Context) []*wattlev1.Node {
 			if m.Status == cluster.Alive {
 				m.Status = "silent" // gossip will find out
 			}
-			o = &wattlev1.Node{Id: m.ID, ClusterId: n.identity.ClusterId, Version: m.Version, Zone: m.Zone, Shards: n.engine.Table().Shards, Worker: m.Worker, Draining: n.members.Draining(m.ID)}
+			o = &wattlev1.Node{Id: m.ID, ClusterId: n.identity.ClusterId, Version: m.Version, Zone: m.Zone, Shards: n.engine.Table().Shards, Worker: m.Worker, Draining: n.members.Draining(m.ID), Pools: m.Pools}
 		}
 		o.Addr, o.PeerAddr, o.GossipAddr, o.Status = m.API, m.Peer, m.Gossip, string(m.Status)
 		all = append(all, o)

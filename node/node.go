@@ -132,7 +132,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.view = registry.NewView()
-	n.sched = jobs.NewScheduler(jobs.Config{Slots: cfg.Slots, Resting: func() bool { return n.members.Draining(n.ID()) }})
+	n.sched = jobs.NewScheduler(jobs.Config{Slots: cfg.Slots, Pools: cfg.Pools, Resting: func() bool { return n.members.Draining(n.ID()) }})
 	if err := n.openData(ctx); err != nil {
 		return nil, err
 	}
@@ -173,14 +173,15 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		},
 	}
 	n.services, granted.Invoke, n.peerServer.Invoke = svc, svc.InvokeFor, svc.Take
+	executor := &jobs.Executor{
+		Node: n.ID(), Host: n.host, Blobs: n.remote, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
+		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,
+	}
 	n.jobs = jobs.NewService(n.router, n.sched, &dag.Planner{
 		Resolver: svc, Files: inputs, Blobs: n.remote, Node: n.ID(),
 		Partitions: func() uint32 { return uint32(2 * cfg.Slots * (1 + len(n.others()))) },
-	}, n.remote)
-	n.pool = worker.New(cfg.Slots, n.sched, &jobs.Executor{
-		Node: n.ID(), Host: n.host, Blobs: n.remote, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
-		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,
-	})
+	}, executor)
+	n.pool = worker.New(cfg.Slots, n.sched, executor)
 	handler, err := rpc.Handler(rpc.Config{
 		Stopping: n.stopping, Services: svc, Jobs: n.jobs, Secrets: n.secrets, Node: info{n}, Memory: n.host, Metrics: n.metrics.handler(), Ready: n.isReady.Load, Hosts: cfg.Hosts, Origins: cfg.Origins,
 	})

@@ -363,7 +363,7 @@ func (n *Node) connect() error {
 		ID: n.identity.ClusterId, Bind: bind, Join: n.gossips, Changed: n.memberChanged, Heard: n.heard,
 		Self: cluster.Member{
 			ID: n.identity.NodeId, API: told(n.listener, n.cfg.Advertise), Peer: told(n.peerListener, n.cfg.Advertise), Zone: n.cfg.Zone, Version: n.cfg.Version,
-			Worker: n.cfg.Worker, Replaces: n.replaced,
+			Worker: n.cfg.Worker, Replaces: n.replaced, Pools: n.cfg.Pools,
 		},
 	}
 	if n.cfg.Advertise != "" {
@@ -381,7 +381,7 @@ func (n *Node) connect() error {
 	})
 	n.hands = &peers.Hands{Self: self, Engine: n.engine, Peers: n.clients, Lacks: n.watch.All, Stopping: n.stops.Load}
 	n.router = &peers.Router{Hands: n.hands, Alive: n.likely}
-	n.peerServer = &peers.Server{Hands: n.hands, Admission: n.admit, Node: n.self, Dismissed: n.dismissed}
+	n.peerServer = &peers.Server{Hands: n.hands, Admission: n.admit, Node: n.self, Dismissed: n.dismissed, Tasks: n.sched}
 	n.controller = controller.New(controller.Config{
 		Nodes: n.hands, Members: n.nodes, Removed: n.members.Removed, Grace: n.cfg.Grace, Acts: n.leadsFirst,
 		Watch: &n.watch, Shards: n.engine.Table().Shards,

@@ -1,6 +1,9 @@
 package node
 
 import (
+	"context"
+	"slices"
+
 	"github.com/wattlehq/wattle/cluster"
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	"github.com/wattlehq/wattle/shard"
@@ -19,6 +22,23 @@ func (w work) alive(match func(cluster.Member) bool) (all []string) {
 		}
 	}
 	return all
+}
+
+func (w work) Pools() []string {
+	all := slices.Clone(w.n.cfg.Pools)
+	for _, m := range w.n.present() {
+		all = append(all, m.Pools...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func (w work) Acquire(ctx context.Context, from string, q *peerv1.AcquireRequest) (*peerv1.Grants, error) {
+	return w.n.clients.Acquire(ctx, shard.NodeID(from), q)
+}
+
+func (w work) AwaitTasks(ctx context.Context, at string, q *peerv1.AwaitTasksRequest) (bool, error) {
+	return w.n.clients.AwaitTasks(ctx, shard.NodeID(at), q)
 }
 
 func (w work) Send(to string, ms ...*peerv1.WorkMessage) { w.n.link.SendWork(shard.NodeID(to), ms...) }

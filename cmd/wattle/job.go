@@ -23,7 +23,7 @@ import (
 
 func (a *app) job() *cobra.Command {
 	c := &cobra.Command{Use: "job", Short: "Run jobs and look after them"}
-	c.AddCommand(a.jobRun(), a.jobList(), a.jobGet(), a.jobWatch(), a.jobTasks(), a.jobGraph(),
+	c.AddCommand(a.jobRun(), a.jobList(), a.jobGet(), a.jobWatch(), a.jobTasks(), a.jobGraph(), a.jobWork(),
 		a.jobDo("cancel", "End a job; its running tasks are stopped", func(ctx context.Context, id string) (*wattlev1.Job, error) {
 			res, err := a.client().Jobs.CancelJob(ctx, connect.NewRequest(&wattlev1.CancelJobRequest{Id: id}))
 			if err != nil {
@@ -193,9 +193,26 @@ func printJob(w io.Writer, j *wattlev1.Job) {
 	}
 	table(w, "STAGE\tFUNCTION\tSTATE\tTASKS\tRUNNING\tFAILURES\tIN\tOUT", func(row func(...any)) {
 		for _, s := range j.Stages {
-			row(s.Name, cmp.Or(s.Function, "-"), stateName(s.State), fmt.Sprintf("%d/%d", s.Completed, s.Tasks), s.Running, s.Failures, sizeOf(s.InputBytes), sizeOf(s.OutputBytes))
+			row(s.Name, functionOf(s), stateName(s.State), fmt.Sprintf("%d/%d", s.Completed, s.Tasks), s.Running, s.Failures, sizeOf(s.InputBytes), sizeOf(s.OutputBytes))
 		}
 	})
+	for _, s := range j.Stages {
+		if s.Waiting != "" {
+			fmt.Fprintf(w, "stage %s waits: %s\n", s.Name, s.Waiting)
+		}
+	}
+}
+
+// functionOf says what runs the tasks of a stage.
+func functionOf(s *wattlev1.Stage) string {
+	f := cmp.Or(s.Function, "-")
+	if s.External {
+		f = "(external)"
+	}
+	if s.Pool != "" {
+		f += " on " + s.Pool
+	}
+	return f
 }
 
 func (a *app) jobGet() *cobra.Command {
@@ -291,13 +308,13 @@ func (a *app) jobTasks() *cobra.Command {
 				return err
 			}
 			return a.print(res.Msg, func(w io.Writer) {
-				table(w, "TASK\tSTATE\tATTEMPT\tTIME\tFUEL\tMEMORY\tOUT\tERROR", func(row func(...any)) {
+				table(w, "TASK\tSTATE\tATTEMPT\tNODE\tTIME\tFUEL\tMEMORY\tOUT\tERROR", func(row func(...any)) {
 					for _, t := range res.Msg.Tasks {
 						var last string
 						if n := len(t.Errors); n > 0 {
 							last = strings.Join(strings.Fields(plain(t.Errors[n-1].Message)), " ")
 						}
-						row(fmt.Sprintf("%s/%d", t.Stage, t.Index), stateName(t.State), t.Attempt, t.Usage.GetDuration().AsDuration().Round(time.Microsecond), t.Usage.GetFuel(),
+						row(fmt.Sprintf("%s/%d", t.Stage, t.Index), stateName(t.State), t.Attempt, cmp.Or(t.Node, "-"), t.Usage.GetDuration().AsDuration().Round(time.Microsecond), t.Usage.GetFuel(),
 							sizeOf(t.Usage.GetPeakMemoryBytes()), sizeOf(t.OutputBytes), last)
 					}
 				})

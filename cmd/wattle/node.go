@@ -65,6 +65,9 @@ func statusOf(n *wattlev1.Node) string {
 	if n.Worker {
 		status += ", worker"
 	}
+	if len(n.Pools) > 0 {
+		status += ", pools " + strings.Join(n.Pools, " ")
+	}
 	switch {
 	case n.Drained:
 		status += ", drained"

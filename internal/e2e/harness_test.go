@@ -254,6 +254,9 @@ func upArgs(cfg node.Config) []string {
 	for _, d := range cfg.AllowDirs {
 		add("allow-dir", d, true)
 	}
+	for _, p := range cfg.Pools {
+		add("pool", p, true)
+	}
 	for _, d := range cfg.WriteDirs {
 		add("allow-write-dir", d, true)
 	}

@@ -47,7 +47,7 @@ func newWorker(n *node) *worker {
 	of := func(id dag.JobID) uint32 { return uint32(n.w.table.Of(slotOf(id))) }
 	k := &worker{
 		n: n, slots: 1 + n.w.rng.IntN(4), attempts: map[dag.AttemptID]*attempt{}, finishes: map[dag.JobID][]*ending{},
-		d: dag.NewDispatcher(of),
+		d: dag.NewDispatcher(of, nil),
 	}
 	k.h = dag.NewHolder(dag.HolderConfig{ShardOf: of, Slots: k.slots, Session: n.w.rng.Uint64()})
 	return k
@@ -61,7 +61,7 @@ func (k *worker) lead(id shard.ID, term uint64, effects []machine.Effect) {
 }
 
 func (k *worker) applied(effects []machine.Effect) {
-	for _, job := range k.d.Applied(effects) {
+	for _, job := range k.d.Applied(k.n.clock(), effects) {
 		for _, id := range k.h.Held() {
 			if id.Task.Job == job {
 				k.stop([]dag.AttemptID{id})
@@ -123,7 +123,7 @@ func (k *worker) look() {
 	}
 	k.d.Recall(k.h.Free())
 	switch {
-	case k.d.Ready(dag.Taker{}) > 0:
+	case k.d.Ready() > 0:
 		k.h.Ask(nil)
 	case w.now-k.asked >= dag.BeatTime:
 		others := k.others()
@@ -179,7 +179,7 @@ func (k *worker) begin(now time.Time) bool {
 	if k.h.Full() {
 		return false
 	}
-	p, start, ok := k.d.Next(now, dag.Taker{})
+	p, start, ok := k.d.Next(now)
 	if ok {
 		k.running++ // a slot waits for it
 		k.prepare(p, start, func(a *attempt) {

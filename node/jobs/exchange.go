@@ -19,6 +19,11 @@ type Peers interface {
 	// Leaders returns those that may lead shards, Workers all that may run something; without this node.
 	Leaders() []string
 	Workers() []string
+	// Pools are the worker pools that this node and the others belong to.
+	Pools() []string
+	// Acquire asks a node for tasks in the name of a client, and AwaitTasks waits until it may have some.
+	Acquire(ctx context.Context, from string, q *peerv1.AcquireRequest) (*peerv1.Grants, error)
+	AwaitTasks(ctx context.Context, at string, q *peerv1.AwaitTasksRequest) (bool, error)
 	// Send sends messages. It does not block, and they may be lost.
 	Send(to string, ms ...*peerv1.WorkMessage)
 }
@@ -77,6 +82,10 @@ func (s *Scheduler) round() (r round) {
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
 	s.dispatcher.Expire(now)
+	for id, end := range s.dispatcher.Overdue(now) {
+		s.enqueue(id.Job, end)
+	}
+	s.tellAwaiting()
 	r.expired = s.dispatcher.Due(now)
 	free := s.holder.Free()
 	if s.stopping {
@@ -111,7 +120,7 @@ func (s *Scheduler) round() (r round) {
 // holds mu.
 func (s *Scheduler) choose(now time.Time) {
 	switch {
-	case s.stopping || s.cfg.Resting() || s.dispatcher.Ready(dag.Taker{Pools: s.cfg.Pools}) > 0:
+	case s.stopping || s.cfg.Resting() || s.dispatcher.Ready() > 0:
 		s.holder.Ask(nil)
 		s.asked = time.Time{}
 	case now.Sub(s.asked) >= dag.BeatTime:
@@ -123,8 +132,19 @@ func (s *Scheduler) choose(now time.Time) {
 	}
 }
 
-// give sends a node what it was granted, once the starts are recorded that have to be.
+// give sends a node what it was granted.
 func (s *Scheduler) give(ctx context.Context, node string, grants []dag.Grant) {
+	attempts := s.handOut(ctx, grants)
+	s.mu.Lock()
+	s.stats.Given += uint64(len(attempts))
+	s.mu.Unlock()
+	if len(attempts) > 0 {
+		s.peers.Send(node, &peerv1.WorkMessage{Body: &peerv1.WorkMessage_Grants{Grants: grantsTo(attempts)}})
+	}
+}
+
+// handOut makes attempts of what was granted, once the starts are recorded that have to be.
+func (s *Scheduler) handOut(ctx context.Context, grants []dag.Grant) []*Attempt {
 	attempts := make([]*Attempt, len(grants))
 	var wg sync.WaitGroup
 	for i, g := range grants {
@@ -147,14 +167,20 @@ func (s *Scheduler) give(ctx context.Context, node string, grants []dag.Grant) {
 	}
 	wg.Wait()
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	now := s.cfg.Now()
-	attempts = slices.DeleteFunc(attempts, func(a *Attempt) bool { return a == nil || !s.dispatcher.Granted(now, node, a.Pick) })
-	s.stats.Given += uint64(len(attempts))
-	s.poke()
-	s.mu.Unlock()
-	if len(attempts) > 0 {
-		s.peers.Send(node, &peerv1.WorkMessage{Body: &peerv1.WorkMessage_Grants{Grants: grantsTo(attempts)}})
+	var given []*Attempt
+	for i, a := range attempts {
+		switch {
+		case a == nil:
+		case s.dispatcher.Granted(now, grants[i].To, a.Pick):
+			given = append(given, a)
+		case a.Work.Stage.External:
+			s.enqueue(a.Task.Job, released(a.ID())) // it is recorded that a client has it
+		}
 	}
+	s.poke()
+	return given
 }
 
 // Heard takes what another node said.
@@ -177,21 +203,11 @@ func (s *Scheduler) Heard(from string, ms []*peerv1.WorkMessage) {
 
 // given takes attempts that another node gave. The caller holds mu.
 func (s *Scheduler) given(from string, g *peerv1.Grants) {
-	for _, x := range g.Grants {
-		if int(x.Stage) >= len(g.Stages) {
+	for _, a := range attemptsFrom(g) {
+		if pool := a.Work.Stage.GetPool(); s.stopping || pool != "" && !slices.Contains(s.cfg.Pools, pool) || !s.holder.Given(from, a.Term, a.Pick) {
 			continue
 		}
-		stage := g.Stages[x.Stage]
-		id := attemptFrom(x.Attempt)
-		p := dag.Pick{Task: id.Task, Generation: id.Generation, Attempt: id.Attempt, Term: x.Term, Alone: x.Alone}
-		if s.stopping || !s.holder.Given(from, x.Term, p) {
-			continue
-		}
-		w := &dag.Work{Stage: stage.Plan, Inputs: each(stage.Inputs, inputFrom)}
-		if len(x.Inputs) > 0 {
-			w.Inputs = each(x.Inputs, inputFrom)
-		}
-		s.attempts[id] = &Attempt{Pick: p, Work: w}
+		s.attempts[a.ID()] = a
 		s.stats.Taken++
 	}
 }

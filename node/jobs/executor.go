@@ -58,15 +58,22 @@ func (x *Executor) Run(_ context.Context, a *Attempt) Outcome {
 		Stage: a.Task.Stage, Task: a.Task.Index, Generation: a.Generation, Attempt: a.Attempt, Node: x.Node,
 		Usage: &wattlev1.CallUsage{Duration: durationpb.New(t.stats.Duration), PeakMemoryBytes: t.stats.PeakMemory, Fuel: t.stats.Fuel, LogDropped: t.stats.LogDropped},
 	}
+	if err == nil {
+		f.Outcome = &storev1.Finish_Completed{Completed: out}
+		return Outcome{Finish: f}
+	}
+	return t.without(f, err)
+}
+
+// without says how an attempt ended that put nothing out.
+func (t *task) without(f *storev1.Finish, err error) Outcome {
 	var lost *lostInput
 	switch {
-	case err == nil:
-		f.Outcome = &storev1.Finish_Completed{Completed: out}
 	case errors.As(err, &lost):
-		slog.Warn("the output of a task is lost, it is made again", "task", a.Task, "error", err)
+		slog.Warn("the output of a task is lost, it is made again", "task", t.a.Task, "error", err)
 		f.Outcome = &storev1.Finish_Released{Released: &storev1.Release{}}
 		return Outcome{Finish: f, Lost: []*storev1.Lose{lost.lose}}
-	case a.ctx.Err() != nil:
+	case t.ctx.Err() != nil:
 		f.Outcome = &storev1.Finish_Released{Released: &storev1.Release{}}
 	default:
 		f.Outcome = &storev1.Finish_Failed{Failed: t.failure(err)}
@@ -123,12 +130,16 @@ type task struct {
 	closers []func() error
 }
 
+// close gives back what was opened for the task.
+func (t *task) close() (err error) {
+	for _, c := range t.closers {
+		err = errors.Join(err, c())
+	}
+	return err
+}
+
 func (t *task) run() (out *storev1.Output, err error) {
-	defer func() {
-		for _, c := range t.closers {
-			err = errors.Join(err, c())
-		}
-	}()
+	defer func() { err = errors.Join(err, t.close()) }()
 	s := t.work.Stage
 	if s.Function == nil {
 		return t.join()
@@ -286,7 +297,7 @@ func (l *lossReader) ReadAt(p []byte, off int64) (int, error) {
 // input opens what the task reads, and says how the guest sees it.
 func (t *task) input() (host.Input, string, error) {
 	s := t.work.Stage
-	split := s.Function.Kind == wattlev1.FunctionKind_FUNCTION_KIND_MAP
+	split := s.Function.GetKind() == wattlev1.FunctionKind_FUNCTION_KIND_MAP
 	switch s.Input {
 	case storev1.InputKind_INPUT_KIND_VALUE, storev1.InputKind_INPUT_KIND_ITEMS, storev1.InputKind_INPUT_KIND_FILES:
 		table, size, err := t.bytesOf(s.Table)

@@ -38,6 +38,11 @@ func (s *Scheduler) finish(job dag.JobID, f *storev1.Finish) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.enqueue(job, f)
+}
+
+// enqueue is finish for who holds mu.
+func (s *Scheduler) enqueue(job dag.JobID, f *storev1.Finish) {
 	q := s.finishes[job]
 	if q != nil {
 		q.waiting = append(q.waiting, f)

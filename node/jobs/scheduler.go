@@ -41,6 +41,8 @@ type Blobs interface {
 	// Create begins one here. Once it is committed, Spread sees to copies.
 	Create(ctx context.Context) (*blob.Writer, error)
 	Spread(ctx context.Context, d digest.Digest)
+	// FinishUpload makes a blob of what was uploaded here in parts.
+	FinishUpload(ctx context.Context, d digest.Digest) error
 }
 
 // Attempt is one try of a task, handed to the worker.
@@ -81,6 +83,7 @@ type Scheduler struct {
 	stopping   bool
 	finishing  sync.WaitGroup
 	finishes   map[dag.JobID]*finishes
+	awaiting   map[string]map[chan struct{}]bool // clients that wait for tasks, by their pool
 	stats      Stats
 }
 
@@ -114,10 +117,10 @@ func NewScheduler(cfg Config) *Scheduler {
 	}
 	s := &Scheduler{
 		cfg: cfg, attempts: map[dag.AttemptID]*Attempt{}, watchers: map[dag.JobID]map[chan struct{}]bool{}, changed: make(chan struct{}, 1),
-		finishes: map[dag.JobID]*finishes{},
+		finishes: map[dag.JobID]*finishes{}, awaiting: map[string]map[chan struct{}]bool{},
 	}
 	shardOf := func(id dag.JobID) uint32 { return uint32(s.shards.Table().Of(Slot(id))) }
-	s.dispatcher = dag.NewDispatcher(shardOf)
+	s.dispatcher = dag.NewDispatcher(shardOf, cfg.Pools)
 	s.holder = dag.NewHolder(dag.HolderConfig{ShardOf: shardOf, Slots: cfg.Slots, Session: rand.Uint64(), Pools: cfg.Pools})
 	s.more = sync.NewCond(&s.mu)
 	return s
@@ -158,7 +161,7 @@ func (s *Scheduler) Applied(_ shard.ID, term uint64, effects []machine.Effect) {
 	if term == 0 {
 		return
 	}
-	for _, job := range s.dispatcher.Applied(effects) {
+	for _, job := range s.dispatcher.Applied(s.cfg.Now(), effects) {
 		for id := range s.attempts {
 			if id.Task.Job == job {
 				s.stop([]dag.AttemptID{id})
@@ -227,7 +230,7 @@ func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
 			return a, nil
 		}
 		if !s.holder.Full() {
-			if p, start, ok := s.dispatcher.Next(s.cfg.Now(), dag.Taker{Pools: s.cfg.Pools}); ok {
+			if p, start, ok := s.dispatcher.Next(s.cfg.Now()); ok {
 				s.take(ctx, p, start)
 				continue
 			}

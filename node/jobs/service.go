@@ -24,11 +24,12 @@ type Service struct {
 	sched   *Scheduler
 	planner *dag.Planner
 	blobs   Blobs
+	reads   *Executor // the inputs of tasks that clients run
 }
 
 // NewService returns a Service.
-func NewService(shards Shards, sched *Scheduler, planner *dag.Planner, blobs Blobs) *Service {
-	return &Service{shards: shards, sched: sched, planner: planner, blobs: blobs}
+func NewService(shards Shards, sched *Scheduler, planner *dag.Planner, x *Executor) *Service {
+	return &Service{shards: shards, sched: sched, planner: planner, blobs: x.Blobs, reads: x}
 }
 
 // Submit plans a job and makes it durable. The same key again answers the first job, whatever the spec is now.
@@ -69,7 +70,12 @@ func (s *Service) Get(ctx context.Context, id dag.JobID) (job *wattlev1.Job, err
 		return job, nil // what may still be being stopped is no part of it
 	}
 	for n, st := range job.Stages {
-		st.Running = s.sched.Running(id, uint32(n))
+		if !st.External {
+			st.Running = s.sched.Running(id, uint32(n))
+		}
+		if job.State == wattlev1.JobState_JOB_STATE_RUNNING && st.State == wattlev1.StageState_STAGE_STATE_RUNNING {
+			st.Waiting = s.waiting(st)
+		}
 	}
 	return job, nil
 }

@@ -93,3 +93,21 @@ func inputFrom(m *peerv1.TaskInput) dag.Input {
 func each[A, B any](as []A, f func(A) B) []B {
 	return lo.Map(as, func(a A, _ int) B { return f(a) })
 }
+
+// attemptsFrom is the other way around.
+func attemptsFrom(g *peerv1.Grants) (attempts []*Attempt) {
+	for _, x := range g.GetGrants() {
+		if int(x.Stage) >= len(g.Stages) {
+			continue
+		}
+		stage, id := g.Stages[x.Stage], attemptFrom(x.Attempt)
+		w := &dag.Work{Stage: stage.Plan, Inputs: each(stage.Inputs, inputFrom)}
+		if len(x.Inputs) > 0 {
+			w.Inputs = each(x.Inputs, inputFrom)
+		}
+		attempts = append(attempts, &Attempt{
+			Pick: dag.Pick{Task: id.Task, Generation: id.Generation, Attempt: id.Attempt, Term: x.Term, Alone: x.Alone}, Work: w,
+		})
+	}
+	return attempts
+}

@@ -42,6 +42,8 @@ type Server struct {
 	Admission func() (*peerv1.JoinResponse, error)
 	// Invoke runs a call that came to another node.
 	Invoke func(context.Context, *peerv1.InvokeRequest) Outcome
+	// Tasks gives tasks to clients.
+	Tasks Tasks
 	// Dismissed is told that this node was removed from the cluster.
 	Dismissed func()
 }

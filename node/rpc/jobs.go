@@ -25,6 +25,10 @@ type Jobs interface {
 	Delete(ctx context.Context, id dag.JobID) error
 	Tasks(ctx context.Context, id dag.JobID, stage string, offset, limit uint32) ([]*wattlev1.Task, error)
 	Result(ctx context.Context, id dag.JobID, stage string, task *uint32, header func(*wattlev1.ResultHeader) error, data io.Writer) error
+	Acquire(ctx context.Context, q *wattlev1.AcquireTasksRequest) ([]*wattlev1.AcquiredTask, error)
+	Input(ctx context.Context, token string, data io.Writer) error
+	Extend(ctx context.Context, q *wattlev1.ExtendTaskRequest) error
+	Finish(ctx context.Context, q *wattlev1.FinishTaskRequest) error
 }
 
 type jobHandler struct{ j Jobs }
@@ -140,19 +144,19 @@ func (h *jobHandler) ReadResult(ctx context.Context, r *connect.Request[wattlev1
 	}
 	return h.j.Result(ctx, id, r.Msg.Stage, r.Msg.Task, func(head *wattlev1.ResultHeader) error {
 		return stream.Send(&wattlev1.ReadResultResponse{Content: &wattlev1.ReadResultResponse_Header{Header: head}})
-	}, streamWriter{stream})
+	}, streamWriter(func(p []byte) error {
+		return stream.Send(&wattlev1.ReadResultResponse{Content: &wattlev1.ReadResultResponse_Data{Data: p}})
+	}))
 }
 
 // streamWriter sends what is written in messages of a bounded size.
-type streamWriter struct {
-	stream *connect.ServerStream[wattlev1.ReadResultResponse]
-}
+type streamWriter func(p []byte) error
 
-func (w streamWriter) Write(p []byte) (n int, err error) {
+func (send streamWriter) Write(p []byte) (n int, err error) {
 	const most = 256 << 10
 	for len(p) > 0 {
 		c := p[:min(len(p), most)]
-		if err := w.stream.Send(&wattlev1.ReadResultResponse{Content: &wattlev1.ReadResultResponse_Data{Data: c}}); err != nil {
+		if err := send(c); err != nil {
 			return n, err
 		}
 		n += len(c)

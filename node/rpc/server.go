@@ -153,7 +153,30 @@ var errStopping = fault.New(fault.Unavailable, "not_ready", "the node is stoppin
 // last: who sends one has not heard yet that the node stops.
 type gate struct{ stopping context.Context }
 
-func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc { return next }
+func (g *gate) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, r connect.AnyRequest) (res connect.AnyResponse, err error) {
+		if r.Spec().Procedure != wattlev1connect.JobServiceAcquireTasksProcedure {
+			return next(ctx, r)
+		}
+		err = g.until(ctx, func(ctx context.Context) error {
+			res, err = next(ctx, r)
+			return err
+		})
+		return res, err
+	}
+}
+
+// until does something that may wait for long, until the node stops.
+func (g *gate) until(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(g.stopping, cancel)()
+	err := do(ctx)
+	if g.stopping.Err() != nil && errors.Is(err, context.Canceled) {
+		return errStopping
+	}
+	return err
+}
 
 func (g *gate) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return next
@@ -164,14 +187,7 @@ func (g *gate) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 		if !strings.HasPrefix(path.Base(conn.Spec().Procedure), "Watch") {
 			return next(ctx, conn) // ends by itself
 		}
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		defer context.AfterFunc(g.stopping, cancel)()
-		err := next(ctx, conn)
-		if g.stopping.Err() != nil && errors.Is(err, context.Canceled) {
-			return errStopping
-		}
-		return err
+		return g.until(ctx, func(ctx context.Context) error { return next(ctx, conn) })
 	}
 }
 

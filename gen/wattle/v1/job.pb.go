@@ -286,7 +286,7 @@ func (x *JobSpec) GetMaxParallel() uint32 {
 type StageSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// SERVICE[@VERSION|@ALIAS]/FUNCTION. Empty only for a collect stage, which then joins the outputs itself.
+	// SERVICE[@VERSION|@ALIAS]/FUNCTION. Empty only for external stages and for a collect stage, which then joins the outputs itself.
 	Function string `protobuf:"bytes,2,opt,name=function,proto3" json:"function,omitempty"`
 	// Stages that must have finished before this one starts, beyond those its input names.
 	After []string `protobuf:"bytes,3,rep,name=after,proto3" json:"after,omitempty"`
@@ -306,7 +306,11 @@ type StageSpec struct {
 	Timeout     *durationpb.Duration `protobuf:"bytes,12,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	MaxParallel uint32               `protobuf:"varint,13,opt,name=max_parallel,json=maxParallel,proto3" json:"max_parallel,omitempty"`
 	// Handed to every call of the stage's functions: guests read them from their context.
-	Params        map[string]string `protobuf:"bytes,14,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Params map[string]string `protobuf:"bytes,14,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Run tasks only on nodes of this worker pool (wattle up --pool), or give them only to clients that ask for it.
+	Pool string `protobuf:"bytes,15,opt,name=pool,proto3" json:"pool,omitempty"`
+	// Clients outside of the cluster run the tasks: see AcquireTasks. Such a stage has no function and no reduce input.
+	External      bool `protobuf:"varint,16,opt,name=external,proto3" json:"external,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -456,6 +460,20 @@ func (x *StageSpec) GetParams() map[string]string {
 		return x.Params
 	}
 	return nil
+}
+
+func (x *StageSpec) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *StageSpec) GetExternal() bool {
+	if x != nil {
+		return x.External
+	}
+	return false
 }
 
 type isStageSpec_Input interface {
@@ -1083,7 +1101,11 @@ type Stage struct {
 	// "bytes" or "records".
 	Output string `protobuf:"bytes,10,opt,name=output,proto3" json:"output,omitempty"`
 	// Stages this one waits for.
-	After         []string `protobuf:"bytes,11,rep,name=after,proto3" json:"after,omitempty"`
+	After    []string `protobuf:"bytes,11,rep,name=after,proto3" json:"after,omitempty"`
+	Pool     string   `protobuf:"bytes,12,opt,name=pool,proto3" json:"pool,omitempty"`
+	External bool     `protobuf:"varint,13,opt,name=external,proto3" json:"external,omitempty"`
+	// Why nothing of it runs although it could, as far as that is known, and what to do.
+	Waiting       string `protobuf:"bytes,14,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1195,6 +1217,27 @@ func (x *Stage) GetAfter() []string {
 	return nil
 }
 
+func (x *Stage) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *Stage) GetExternal() bool {
+	if x != nil {
+		return x.External
+	}
+	return false
+}
+
+func (x *Stage) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
+}
+
 type Task struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Stage        string                 `protobuf:"bytes,1,opt,name=stage,proto3" json:"stage,omitempty"`
@@ -1206,7 +1249,8 @@ type Task struct {
 	OutputDigest string                 `protobuf:"bytes,7,opt,name=output_digest,json=outputDigest,proto3" json:"output_digest,omitempty"`
 	OutputBytes  uint64                 `protobuf:"varint,8,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
 	Usage        *CallUsage             `protobuf:"bytes,9,opt,name=usage,proto3" json:"usage,omitempty"`
-	// The node that the last attempt ran on of which the end is known.
+	// The node that the last attempt ran on of which the end is known; of external tasks "client/" and the name of the client, also
+	// while it has the task.
 	Node          string `protobuf:"bytes,10,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2507,6 +2551,678 @@ func (x *ResultHeader) GetEncoding() string {
 	return ""
 }
 
+type AcquireTasksRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Beside the tasks of this pool the client gets those of none. Empty: only those.
+	Pool string `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// At most so many. 1 by default, 1,000 at most.
+	MaxTasks uint32 `protobuf:"varint,2,opt,name=max_tasks,json=maxTasks,proto3" json:"max_tasks,omitempty"`
+	// How long to wait for a first task if there are none: not at all by default, 1 min at most.
+	Wait *durationpb.Duration `protobuf:"bytes,3,opt,name=wait,proto3" json:"wait,omitempty"`
+	// How long a task is the client's unless it is extended. 30 s by default; 1 s to 1 h.
+	Lease *durationpb.Duration `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
+	// Who it is, for people: up to 64 bytes of text.
+	Client        string `protobuf:"bytes,5,opt,name=client,proto3" json:"client,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcquireTasksRequest) Reset() {
+	*x = AcquireTasksRequest{}
+	mi := &file_wattle_v1_job_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcquireTasksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcquireTasksRequest) ProtoMessage() {}
+
+func (x *AcquireTasksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcquireTasksRequest.ProtoReflect.Descriptor instead.
+func (*AcquireTasksRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *AcquireTasksRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *AcquireTasksRequest) GetMaxTasks() uint32 {
+	if x != nil {
+		return x.MaxTasks
+	}
+	return 0
+}
+
+func (x *AcquireTasksRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *AcquireTasksRequest) GetLease() *durationpb.Duration {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *AcquireTasksRequest) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+type AcquireTasksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tasks         []*AcquiredTask        `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcquireTasksResponse) Reset() {
+	*x = AcquireTasksResponse{}
+	mi := &file_wattle_v1_job_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcquireTasksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcquireTasksResponse) ProtoMessage() {}
+
+func (x *AcquireTasksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcquireTasksResponse.ProtoReflect.Descriptor instead.
+func (*AcquireTasksResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *AcquireTasksResponse) GetTasks() []*AcquiredTask {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+type AcquiredTask struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names this attempt in calls about it. What it is made of is nothing to rely on.
+	Token   string            `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	JobId   string            `protobuf:"bytes,2,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	Stage   string            `protobuf:"bytes,3,opt,name=stage,proto3" json:"stage,omitempty"`
+	Task    uint32            `protobuf:"varint,4,opt,name=task,proto3" json:"task,omitempty"`
+	Attempt uint32            `protobuf:"varint,5,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Params  map[string]string `protobuf:"bytes,6,rep,name=params,proto3" json:"params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The input, unless input_withheld says that it is too large for this message: ReadTaskInput streams it then.
+	Input         []byte               `protobuf:"bytes,7,opt,name=input,proto3" json:"input,omitempty"`
+	InputWithheld bool                 `protobuf:"varint,8,opt,name=input_withheld,json=inputWithheld,proto3" json:"input_withheld,omitempty"`
+	Lease         *durationpb.Duration `protobuf:"bytes,9,opt,name=lease,proto3" json:"lease,omitempty"`
+	// The attempt counts no more this long after it was acquired, however often it is extended. None if unset.
+	Timeout       *durationpb.Duration `protobuf:"bytes,10,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcquiredTask) Reset() {
+	*x = AcquiredTask{}
+	mi := &file_wattle_v1_job_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcquiredTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcquiredTask) ProtoMessage() {}
+
+func (x *AcquiredTask) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcquiredTask.ProtoReflect.Descriptor instead.
+func (*AcquiredTask) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *AcquiredTask) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *AcquiredTask) GetJobId() string {
+	if x != nil {
+		return x.JobId
+	}
+	return ""
+}
+
+func (x *AcquiredTask) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
+}
+
+func (x *AcquiredTask) GetTask() uint32 {
+	if x != nil {
+		return x.Task
+	}
+	return 0
+}
+
+func (x *AcquiredTask) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *AcquiredTask) GetParams() map[string]string {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
+func (x *AcquiredTask) GetInput() []byte {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *AcquiredTask) GetInputWithheld() bool {
+	if x != nil {
+		return x.InputWithheld
+	}
+	return false
+}
+
+func (x *AcquiredTask) GetLease() *durationpb.Duration {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *AcquiredTask) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+type ReadTaskInputRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadTaskInputRequest) Reset() {
+	*x = ReadTaskInputRequest{}
+	mi := &file_wattle_v1_job_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadTaskInputRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadTaskInputRequest) ProtoMessage() {}
+
+func (x *ReadTaskInputRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadTaskInputRequest.ProtoReflect.Descriptor instead.
+func (*ReadTaskInputRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ReadTaskInputRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+type ReadTaskInputResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadTaskInputResponse) Reset() {
+	*x = ReadTaskInputResponse{}
+	mi := &file_wattle_v1_job_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadTaskInputResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadTaskInputResponse) ProtoMessage() {}
+
+func (x *ReadTaskInputResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadTaskInputResponse.ProtoReflect.Descriptor instead.
+func (*ReadTaskInputResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ReadTaskInputResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type ExtendTaskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// As in AcquireTasksRequest.
+	Lease         *durationpb.Duration `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtendTaskRequest) Reset() {
+	*x = ExtendTaskRequest{}
+	mi := &file_wattle_v1_job_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtendTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtendTaskRequest) ProtoMessage() {}
+
+func (x *ExtendTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtendTaskRequest.ProtoReflect.Descriptor instead.
+func (*ExtendTaskRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *ExtendTaskRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ExtendTaskRequest) GetLease() *durationpb.Duration {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+type ExtendTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtendTaskResponse) Reset() {
+	*x = ExtendTaskResponse{}
+	mi := &file_wattle_v1_job_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtendTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtendTaskResponse) ProtoMessage() {}
+
+func (x *ExtendTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtendTaskResponse.ProtoReflect.Descriptor instead.
+func (*ExtendTaskResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{42}
+}
+
+type FinishTaskRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Token string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	// Types that are valid to be assigned to Outcome:
+	//
+	//	*FinishTaskRequest_Output
+	//	*FinishTaskRequest_OutputDigest
+	//	*FinishTaskRequest_Failure
+	//	*FinishTaskRequest_Release
+	Outcome       isFinishTaskRequest_Outcome `protobuf_oneof:"outcome"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishTaskRequest) Reset() {
+	*x = FinishTaskRequest{}
+	mi := &file_wattle_v1_job_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishTaskRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishTaskRequest) ProtoMessage() {}
+
+func (x *FinishTaskRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishTaskRequest.ProtoReflect.Descriptor instead.
+func (*FinishTaskRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *FinishTaskRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *FinishTaskRequest) GetOutcome() isFinishTaskRequest_Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+func (x *FinishTaskRequest) GetOutput() []byte {
+	if x != nil {
+		if x, ok := x.Outcome.(*FinishTaskRequest_Output); ok {
+			return x.Output
+		}
+	}
+	return nil
+}
+
+func (x *FinishTaskRequest) GetOutputDigest() string {
+	if x != nil {
+		if x, ok := x.Outcome.(*FinishTaskRequest_OutputDigest); ok {
+			return x.OutputDigest
+		}
+	}
+	return ""
+}
+
+func (x *FinishTaskRequest) GetFailure() *TaskFailure {
+	if x != nil {
+		if x, ok := x.Outcome.(*FinishTaskRequest_Failure); ok {
+			return x.Failure
+		}
+	}
+	return nil
+}
+
+func (x *FinishTaskRequest) GetRelease() *TaskRelease {
+	if x != nil {
+		if x, ok := x.Outcome.(*FinishTaskRequest_Release); ok {
+			return x.Release
+		}
+	}
+	return nil
+}
+
+type isFinishTaskRequest_Outcome interface {
+	isFinishTaskRequest_Outcome()
+}
+
+type FinishTaskRequest_Output struct {
+	// Up to 16 MiB.
+	Output []byte `protobuf:"bytes,2,opt,name=output,proto3,oneof"`
+}
+
+type FinishTaskRequest_OutputDigest struct {
+	// "sha256-...": bytes that were uploaded to the same node by StartUpload and UploadChunk.
+	OutputDigest string `protobuf:"bytes,3,opt,name=output_digest,json=outputDigest,proto3,oneof"`
+}
+
+type FinishTaskRequest_Failure struct {
+	Failure *TaskFailure `protobuf:"bytes,4,opt,name=failure,proto3,oneof"`
+}
+
+type FinishTaskRequest_Release struct {
+	Release *TaskRelease `protobuf:"bytes,5,opt,name=release,proto3,oneof"`
+}
+
+func (*FinishTaskRequest_Output) isFinishTaskRequest_Outcome() {}
+
+func (*FinishTaskRequest_OutputDigest) isFinishTaskRequest_Outcome() {}
+
+func (*FinishTaskRequest_Failure) isFinishTaskRequest_Outcome() {}
+
+func (*FinishTaskRequest_Release) isFinishTaskRequest_Outcome() {}
+
+// TaskFailure is an attempt that failed.
+type TaskFailure struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Message string                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	// Trying again does not help: the task fails for good, and with it the job. Otherwise the stage's retry policy decides.
+	Permanent     bool `protobuf:"varint,2,opt,name=permanent,proto3" json:"permanent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskFailure) Reset() {
+	*x = TaskFailure{}
+	mi := &file_wattle_v1_job_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskFailure) ProtoMessage() {}
+
+func (x *TaskFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskFailure.ProtoReflect.Descriptor instead.
+func (*TaskFailure) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *TaskFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *TaskFailure) GetPermanent() bool {
+	if x != nil {
+		return x.Permanent
+	}
+	return false
+}
+
+// TaskRelease gives a task back: it runs again, nothing held against it.
+type TaskRelease struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskRelease) Reset() {
+	*x = TaskRelease{}
+	mi := &file_wattle_v1_job_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskRelease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskRelease) ProtoMessage() {}
+
+func (x *TaskRelease) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskRelease.ProtoReflect.Descriptor instead.
+func (*TaskRelease) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{45}
+}
+
+type FinishTaskResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishTaskResponse) Reset() {
+	*x = FinishTaskResponse{}
+	mi := &file_wattle_v1_job_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishTaskResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishTaskResponse) ProtoMessage() {}
+
+func (x *FinishTaskResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_v1_job_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishTaskResponse.ProtoReflect.Descriptor instead.
+func (*FinishTaskResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_v1_job_proto_rawDescGZIP(), []int{46}
+}
+
 var File_wattle_v1_job_proto protoreflect.FileDescriptor
 
 const file_wattle_v1_job_proto_rawDesc = "" +
@@ -2516,7 +3232,7 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
 	"\x06stages\x18\x02 \x03(\v2\x14.wattle.v1.StageSpecR\x06stages\x123\n" +
 	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12!\n" +
-	"\fmax_parallel\x18\x04 \x01(\rR\vmaxParallel\"\x91\x05\n" +
+	"\fmax_parallel\x18\x04 \x01(\rR\vmaxParallel\"\xc1\x05\n" +
 	"\tStageSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bfunction\x18\x02 \x01(\tR\bfunction\x12\x14\n" +
@@ -2532,7 +3248,9 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x05retry\x18\v \x01(\v2\x16.wattle.v1.RetryPolicyR\x05retry\x123\n" +
 	"\atimeout\x18\f \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12!\n" +
 	"\fmax_parallel\x18\r \x01(\rR\vmaxParallel\x128\n" +
-	"\x06params\x18\x0e \x03(\v2 .wattle.v1.StageSpec.ParamsEntryR\x06params\x1a9\n" +
+	"\x06params\x18\x0e \x03(\v2 .wattle.v1.StageSpec.ParamsEntryR\x06params\x12\x12\n" +
+	"\x04pool\x18\x0f \x01(\tR\x04pool\x12\x1a\n" +
+	"\bexternal\x18\x10 \x01(\bR\bexternal\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
@@ -2582,7 +3300,7 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x05stage\x18\x02 \x01(\tR\x05stage\x12\x12\n" +
 	"\x04task\x18\x03 \x01(\rR\x04task\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"\xc0\x02\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\x8a\x03\n" +
 	"\x05Stage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bfunction\x18\x02 \x01(\tR\bfunction\x12+\n" +
@@ -2596,7 +3314,10 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\foutput_bytes\x18\t \x01(\x04R\voutputBytes\x12\x16\n" +
 	"\x06output\x18\n" +
 	" \x01(\tR\x06output\x12\x14\n" +
-	"\x05after\x18\v \x03(\tR\x05after\"\xd1\x02\n" +
+	"\x05after\x18\v \x03(\tR\x05after\x12\x12\n" +
+	"\x04pool\x18\f \x01(\tR\x04pool\x12\x1a\n" +
+	"\bexternal\x18\r \x01(\bR\bexternal\x12\x18\n" +
+	"\awaiting\x18\x0e \x01(\tR\awaiting\"\xd1\x02\n" +
 	"\x04Task\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\tR\x05stage\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\rR\x05index\x12*\n" +
@@ -2677,7 +3398,50 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x1a\n" +
-	"\bencoding\x18\x05 \x01(\tR\bencoding*\x99\x01\n" +
+	"\bencoding\x18\x05 \x01(\tR\bencoding\"\xbe\x01\n" +
+	"\x13AcquireTasksRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12\x1b\n" +
+	"\tmax_tasks\x18\x02 \x01(\rR\bmaxTasks\x12-\n" +
+	"\x04wait\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12/\n" +
+	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12\x16\n" +
+	"\x06client\x18\x05 \x01(\tR\x06client\"E\n" +
+	"\x14AcquireTasksResponse\x12-\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x17.wattle.v1.AcquiredTaskR\x05tasks\"\x9a\x03\n" +
+	"\fAcquiredTask\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x15\n" +
+	"\x06job_id\x18\x02 \x01(\tR\x05jobId\x12\x14\n" +
+	"\x05stage\x18\x03 \x01(\tR\x05stage\x12\x12\n" +
+	"\x04task\x18\x04 \x01(\rR\x04task\x12\x18\n" +
+	"\aattempt\x18\x05 \x01(\rR\aattempt\x12;\n" +
+	"\x06params\x18\x06 \x03(\v2#.wattle.v1.AcquiredTask.ParamsEntryR\x06params\x12\x14\n" +
+	"\x05input\x18\a \x01(\fR\x05input\x12%\n" +
+	"\x0einput_withheld\x18\b \x01(\bR\rinputWithheld\x12/\n" +
+	"\x05lease\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05lease\x123\n" +
+	"\atimeout\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\atimeout\x1a9\n" +
+	"\vParamsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\",\n" +
+	"\x14ReadTaskInputRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\"+\n" +
+	"\x15ReadTaskInputResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"Z\n" +
+	"\x11ExtendTaskRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12/\n" +
+	"\x05lease\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"\x14\n" +
+	"\x12ExtendTaskResponse\"\xdd\x01\n" +
+	"\x11FinishTaskRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x18\n" +
+	"\x06output\x18\x02 \x01(\fH\x00R\x06output\x12%\n" +
+	"\routput_digest\x18\x03 \x01(\tH\x00R\foutputDigest\x122\n" +
+	"\afailure\x18\x04 \x01(\v2\x16.wattle.v1.TaskFailureH\x00R\afailure\x122\n" +
+	"\arelease\x18\x05 \x01(\v2\x16.wattle.v1.TaskReleaseH\x00R\areleaseB\t\n" +
+	"\aoutcome\"E\n" +
+	"\vTaskFailure\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\tR\amessage\x12\x1c\n" +
+	"\tpermanent\x18\x02 \x01(\bR\tpermanent\"\r\n" +
+	"\vTaskRelease\"\x14\n" +
+	"\x12FinishTaskResponse*\x99\x01\n" +
 	"\bJobState\x12\x19\n" +
 	"\x15JOB_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11JOB_STATE_RUNNING\x10\x01\x12\x14\n" +
@@ -2701,7 +3465,7 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\x14TASK_STATE_RETRYABLE\x10\x04\x12\x18\n" +
 	"\x14TASK_STATE_COMPLETED\x10\x05\x12\x18\n" +
 	"\x14TASK_STATE_DISCARDED\x10\x06\x12\x17\n" +
-	"\x13TASK_STATE_CANCELED\x10\a2\xfa\x05\n" +
+	"\x13TASK_STATE_CANCELED\x10\a2\xc5\b\n" +
 	"\n" +
 	"JobService\x12K\n" +
 	"\tSubmitJob\x12\x1b.wattle.v1.SubmitJobRequest\x1a\x1c.wattle.v1.SubmitJobResponse\"\x03\x90\x02\x02\x12B\n" +
@@ -2714,7 +3478,13 @@ const file_wattle_v1_job_proto_rawDesc = "" +
 	"\tDeleteJob\x12\x1b.wattle.v1.DeleteJobRequest\x1a\x1c.wattle.v1.DeleteJobResponse\"\x00\x12K\n" +
 	"\tListTasks\x12\x1b.wattle.v1.ListTasksRequest\x1a\x1c.wattle.v1.ListTasksResponse\"\x03\x90\x02\x01\x12M\n" +
 	"\n" +
-	"ReadResult\x12\x1c.wattle.v1.ReadResultRequest\x1a\x1d.wattle.v1.ReadResultResponse\"\x000\x01B\x91\x01\n" +
+	"ReadResult\x12\x1c.wattle.v1.ReadResultRequest\x1a\x1d.wattle.v1.ReadResultResponse\"\x000\x01\x12Q\n" +
+	"\fAcquireTasks\x12\x1e.wattle.v1.AcquireTasksRequest\x1a\x1f.wattle.v1.AcquireTasksResponse\"\x00\x12V\n" +
+	"\rReadTaskInput\x12\x1f.wattle.v1.ReadTaskInputRequest\x1a .wattle.v1.ReadTaskInputResponse\"\x000\x01\x12N\n" +
+	"\n" +
+	"ExtendTask\x12\x1c.wattle.v1.ExtendTaskRequest\x1a\x1d.wattle.v1.ExtendTaskResponse\"\x03\x90\x02\x02\x12N\n" +
+	"\n" +
+	"FinishTask\x12\x1c.wattle.v1.FinishTaskRequest\x1a\x1d.wattle.v1.FinishTaskResponse\"\x03\x90\x02\x02B\x91\x01\n" +
 	"\rcom.wattle.v1B\bJobProtoP\x01Z1github.com/wattlehq/wattle/gen/wattle/v1;wattlev1\xa2\x02\x03WXX\xaa\x02\tWattle.V1\xca\x02\tWattle\\V1\xe2\x02\x15Wattle\\V1\\GPBMetadata\xea\x02\n" +
 	"Wattle::V1b\x06proto3"
 
@@ -2731,7 +3501,7 @@ func file_wattle_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_wattle_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_wattle_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_wattle_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_wattle_v1_job_proto_goTypes = []any{
 	(JobState)(0),                 // 0: wattle.v1.JobState
 	(StageState)(0),               // 1: wattle.v1.StageState
@@ -2772,13 +3542,25 @@ var file_wattle_v1_job_proto_goTypes = []any{
 	(*ReadResultRequest)(nil),     // 36: wattle.v1.ReadResultRequest
 	(*ReadResultResponse)(nil),    // 37: wattle.v1.ReadResultResponse
 	(*ResultHeader)(nil),          // 38: wattle.v1.ResultHeader
-	nil,                           // 39: wattle.v1.StageSpec.ParamsEntry
-	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 41: google.protobuf.Timestamp
+	(*AcquireTasksRequest)(nil),   // 39: wattle.v1.AcquireTasksRequest
+	(*AcquireTasksResponse)(nil),  // 40: wattle.v1.AcquireTasksResponse
+	(*AcquiredTask)(nil),          // 41: wattle.v1.AcquiredTask
+	(*ReadTaskInputRequest)(nil),  // 42: wattle.v1.ReadTaskInputRequest
+	(*ReadTaskInputResponse)(nil), // 43: wattle.v1.ReadTaskInputResponse
+	(*ExtendTaskRequest)(nil),     // 44: wattle.v1.ExtendTaskRequest
+	(*ExtendTaskResponse)(nil),    // 45: wattle.v1.ExtendTaskResponse
+	(*FinishTaskRequest)(nil),     // 46: wattle.v1.FinishTaskRequest
+	(*TaskFailure)(nil),           // 47: wattle.v1.TaskFailure
+	(*TaskRelease)(nil),           // 48: wattle.v1.TaskRelease
+	(*FinishTaskResponse)(nil),    // 49: wattle.v1.FinishTaskResponse
+	nil,                           // 50: wattle.v1.StageSpec.ParamsEntry
+	nil,                           // 51: wattle.v1.AcquiredTask.ParamsEntry
+	(*durationpb.Duration)(nil),   // 52: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 53: google.protobuf.Timestamp
 }
 var file_wattle_v1_job_proto_depIdxs = []int32{
 	4,  // 0: wattle.v1.JobSpec.stages:type_name -> wattle.v1.StageSpec
-	40, // 1: wattle.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
+	52, // 1: wattle.v1.JobSpec.timeout:type_name -> google.protobuf.Duration
 	5,  // 2: wattle.v1.StageSpec.value:type_name -> wattle.v1.ValueInput
 	6,  // 3: wattle.v1.StageSpec.items:type_name -> wattle.v1.ItemsInput
 	7,  // 4: wattle.v1.StageSpec.files:type_name -> wattle.v1.FilesInput
@@ -2786,22 +3568,22 @@ var file_wattle_v1_job_proto_depIdxs = []int32{
 	9,  // 6: wattle.v1.StageSpec.reduce:type_name -> wattle.v1.ReduceInput
 	10, // 7: wattle.v1.StageSpec.collect:type_name -> wattle.v1.CollectInput
 	11, // 8: wattle.v1.StageSpec.retry:type_name -> wattle.v1.RetryPolicy
-	40, // 9: wattle.v1.StageSpec.timeout:type_name -> google.protobuf.Duration
-	39, // 10: wattle.v1.StageSpec.params:type_name -> wattle.v1.StageSpec.ParamsEntry
-	40, // 11: wattle.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
-	40, // 12: wattle.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
+	52, // 9: wattle.v1.StageSpec.timeout:type_name -> google.protobuf.Duration
+	50, // 10: wattle.v1.StageSpec.params:type_name -> wattle.v1.StageSpec.ParamsEntry
+	52, // 11: wattle.v1.RetryPolicy.backoff:type_name -> google.protobuf.Duration
+	52, // 12: wattle.v1.RetryPolicy.max_backoff:type_name -> google.protobuf.Duration
 	0,  // 13: wattle.v1.Job.state:type_name -> wattle.v1.JobState
 	14, // 14: wattle.v1.Job.stages:type_name -> wattle.v1.Stage
-	41, // 15: wattle.v1.Job.created_at:type_name -> google.protobuf.Timestamp
-	41, // 16: wattle.v1.Job.finalized_at:type_name -> google.protobuf.Timestamp
+	53, // 15: wattle.v1.Job.created_at:type_name -> google.protobuf.Timestamp
+	53, // 16: wattle.v1.Job.finalized_at:type_name -> google.protobuf.Timestamp
 	13, // 17: wattle.v1.Job.error:type_name -> wattle.v1.JobError
 	1,  // 18: wattle.v1.Stage.state:type_name -> wattle.v1.StageState
 	2,  // 19: wattle.v1.Task.state:type_name -> wattle.v1.TaskState
 	16, // 20: wattle.v1.Task.errors:type_name -> wattle.v1.AttemptError
 	17, // 21: wattle.v1.Task.usage:type_name -> wattle.v1.CallUsage
-	41, // 22: wattle.v1.AttemptError.at:type_name -> google.protobuf.Timestamp
+	53, // 22: wattle.v1.AttemptError.at:type_name -> google.protobuf.Timestamp
 	17, // 23: wattle.v1.AttemptError.usage:type_name -> wattle.v1.CallUsage
-	40, // 24: wattle.v1.CallUsage.duration:type_name -> google.protobuf.Duration
+	52, // 24: wattle.v1.CallUsage.duration:type_name -> google.protobuf.Duration
 	3,  // 25: wattle.v1.SubmitJobRequest.spec:type_name -> wattle.v1.JobSpec
 	12, // 26: wattle.v1.SubmitJobResponse.job:type_name -> wattle.v1.Job
 	12, // 27: wattle.v1.GetJobResponse.job:type_name -> wattle.v1.Job
@@ -2812,31 +3594,48 @@ var file_wattle_v1_job_proto_depIdxs = []int32{
 	12, // 32: wattle.v1.ResumeJobResponse.job:type_name -> wattle.v1.Job
 	15, // 33: wattle.v1.ListTasksResponse.tasks:type_name -> wattle.v1.Task
 	38, // 34: wattle.v1.ReadResultResponse.header:type_name -> wattle.v1.ResultHeader
-	18, // 35: wattle.v1.JobService.SubmitJob:input_type -> wattle.v1.SubmitJobRequest
-	20, // 36: wattle.v1.JobService.GetJob:input_type -> wattle.v1.GetJobRequest
-	22, // 37: wattle.v1.JobService.ListJobs:input_type -> wattle.v1.ListJobsRequest
-	24, // 38: wattle.v1.JobService.WatchJob:input_type -> wattle.v1.WatchJobRequest
-	26, // 39: wattle.v1.JobService.CancelJob:input_type -> wattle.v1.CancelJobRequest
-	28, // 40: wattle.v1.JobService.PauseJob:input_type -> wattle.v1.PauseJobRequest
-	30, // 41: wattle.v1.JobService.ResumeJob:input_type -> wattle.v1.ResumeJobRequest
-	32, // 42: wattle.v1.JobService.DeleteJob:input_type -> wattle.v1.DeleteJobRequest
-	34, // 43: wattle.v1.JobService.ListTasks:input_type -> wattle.v1.ListTasksRequest
-	36, // 44: wattle.v1.JobService.ReadResult:input_type -> wattle.v1.ReadResultRequest
-	19, // 45: wattle.v1.JobService.SubmitJob:output_type -> wattle.v1.SubmitJobResponse
-	21, // 46: wattle.v1.JobService.GetJob:output_type -> wattle.v1.GetJobResponse
-	23, // 47: wattle.v1.JobService.ListJobs:output_type -> wattle.v1.ListJobsResponse
-	25, // 48: wattle.v1.JobService.WatchJob:output_type -> wattle.v1.WatchJobResponse
-	27, // 49: wattle.v1.JobService.CancelJob:output_type -> wattle.v1.CancelJobResponse
-	29, // 50: wattle.v1.JobService.PauseJob:output_type -> wattle.v1.PauseJobResponse
-	31, // 51: wattle.v1.JobService.ResumeJob:output_type -> wattle.v1.ResumeJobResponse
-	33, // 52: wattle.v1.JobService.DeleteJob:output_type -> wattle.v1.DeleteJobResponse
-	35, // 53: wattle.v1.JobService.ListTasks:output_type -> wattle.v1.ListTasksResponse
-	37, // 54: wattle.v1.JobService.ReadResult:output_type -> wattle.v1.ReadResultResponse
-	45, // [45:55] is the sub-list for method output_type
-	35, // [35:45] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	52, // 35: wattle.v1.AcquireTasksRequest.wait:type_name -> google.protobuf.Duration
+	52, // 36: wattle.v1.AcquireTasksRequest.lease:type_name -> google.protobuf.Duration
+	41, // 37: wattle.v1.AcquireTasksResponse.tasks:type_name -> wattle.v1.AcquiredTask
+	51, // 38: wattle.v1.AcquiredTask.params:type_name -> wattle.v1.AcquiredTask.ParamsEntry
+	52, // 39: wattle.v1.AcquiredTask.lease:type_name -> google.protobuf.Duration
+	52, // 40: wattle.v1.AcquiredTask.timeout:type_name -> google.protobuf.Duration
+	52, // 41: wattle.v1.ExtendTaskRequest.lease:type_name -> google.protobuf.Duration
+	47, // 42: wattle.v1.FinishTaskRequest.failure:type_name -> wattle.v1.TaskFailure
+	48, // 43: wattle.v1.FinishTaskRequest.release:type_name -> wattle.v1.TaskRelease
+	18, // 44: wattle.v1.JobService.SubmitJob:input_type -> wattle.v1.SubmitJobRequest
+	20, // 45: wattle.v1.JobService.GetJob:input_type -> wattle.v1.GetJobRequest
+	22, // 46: wattle.v1.JobService.ListJobs:input_type -> wattle.v1.ListJobsRequest
+	24, // 47: wattle.v1.JobService.WatchJob:input_type -> wattle.v1.WatchJobRequest
+	26, // 48: wattle.v1.JobService.CancelJob:input_type -> wattle.v1.CancelJobRequest
+	28, // 49: wattle.v1.JobService.PauseJob:input_type -> wattle.v1.PauseJobRequest
+	30, // 50: wattle.v1.JobService.ResumeJob:input_type -> wattle.v1.ResumeJobRequest
+	32, // 51: wattle.v1.JobService.DeleteJob:input_type -> wattle.v1.DeleteJobRequest
+	34, // 52: wattle.v1.JobService.ListTasks:input_type -> wattle.v1.ListTasksRequest
+	36, // 53: wattle.v1.JobService.ReadResult:input_type -> wattle.v1.ReadResultRequest
+	39, // 54: wattle.v1.JobService.AcquireTasks:input_type -> wattle.v1.AcquireTasksRequest
+	42, // 55: wattle.v1.JobService.ReadTaskInput:input_type -> wattle.v1.ReadTaskInputRequest
+	44, // 56: wattle.v1.JobService.ExtendTask:input_type -> wattle.v1.ExtendTaskRequest
+	46, // 57: wattle.v1.JobService.FinishTask:input_type -> wattle.v1.FinishTaskRequest
+	19, // 58: wattle.v1.JobService.SubmitJob:output_type -> wattle.v1.SubmitJobResponse
+	21, // 59: wattle.v1.JobService.GetJob:output_type -> wattle.v1.GetJobResponse
+	23, // 60: wattle.v1.JobService.ListJobs:output_type -> wattle.v1.ListJobsResponse
+	25, // 61: wattle.v1.JobService.WatchJob:output_type -> wattle.v1.WatchJobResponse
+	27, // 62: wattle.v1.JobService.CancelJob:output_type -> wattle.v1.CancelJobResponse
+	29, // 63: wattle.v1.JobService.PauseJob:output_type -> wattle.v1.PauseJobResponse
+	31, // 64: wattle.v1.JobService.ResumeJob:output_type -> wattle.v1.ResumeJobResponse
+	33, // 65: wattle.v1.JobService.DeleteJob:output_type -> wattle.v1.DeleteJobResponse
+	35, // 66: wattle.v1.JobService.ListTasks:output_type -> wattle.v1.ListTasksResponse
+	37, // 67: wattle.v1.JobService.ReadResult:output_type -> wattle.v1.ReadResultResponse
+	40, // 68: wattle.v1.JobService.AcquireTasks:output_type -> wattle.v1.AcquireTasksResponse
+	43, // 69: wattle.v1.JobService.ReadTaskInput:output_type -> wattle.v1.ReadTaskInputResponse
+	45, // 70: wattle.v1.JobService.ExtendTask:output_type -> wattle.v1.ExtendTaskResponse
+	49, // 71: wattle.v1.JobService.FinishTask:output_type -> wattle.v1.FinishTaskResponse
+	58, // [58:72] is the sub-list for method output_type
+	44, // [44:58] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_wattle_v1_job_proto_init() }
@@ -2857,13 +3656,19 @@ func file_wattle_v1_job_proto_init() {
 		(*ReadResultResponse_Header)(nil),
 		(*ReadResultResponse_Data)(nil),
 	}
+	file_wattle_v1_job_proto_msgTypes[43].OneofWrappers = []any{
+		(*FinishTaskRequest_Output)(nil),
+		(*FinishTaskRequest_OutputDigest)(nil),
+		(*FinishTaskRequest_Failure)(nil),
+		(*FinishTaskRequest_Release)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_v1_job_proto_rawDesc), len(file_wattle_v1_job_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   37,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

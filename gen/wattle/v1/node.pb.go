@@ -53,8 +53,10 @@ type Node struct {
 	// What keeps strangers from its ports: "loopback", which only this machine reaches, or "none".
 	Trust string `protobuf:"bytes,21,opt,name=trust,proto3" json:"trust,omitempty"`
 	// Calls under way, and how many may be.
-	Calls         uint32 `protobuf:"varint,22,opt,name=calls,proto3" json:"calls,omitempty"`
-	MaxCalls      uint32 `protobuf:"varint,23,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`
+	Calls    uint32 `protobuf:"varint,22,opt,name=calls,proto3" json:"calls,omitempty"`
+	MaxCalls uint32 `protobuf:"varint,23,opt,name=max_calls,json=maxCalls,proto3" json:"max_calls,omitempty"`
+	// The worker pools that it belongs to.
+	Pools         []string `protobuf:"bytes,24,rep,name=pools,proto3" json:"pools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -248,6 +250,13 @@ func (x *Node) GetMaxCalls() uint32 {
 		return x.MaxCalls
 	}
 	return 0
+}
+
+func (x *Node) GetPools() []string {
+	if x != nil {
+		return x.Pools
+	}
+	return nil
 }
 
 type GetClusterStatusRequest struct {
@@ -1035,7 +1044,7 @@ var File_wattle_v1_node_proto protoreflect.FileDescriptor
 
 const file_wattle_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x14wattle/v1/node.proto\x12\twattle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe8\x04\n" +
+	"\x14wattle/v1/node.proto\x12\twattle.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\x04\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -1064,7 +1073,8 @@ const file_wattle_v1_node_proto_rawDesc = "" +
 	"\adrained\x18\x14 \x01(\bR\adrained\x12\x14\n" +
 	"\x05trust\x18\x15 \x01(\tR\x05trust\x12\x14\n" +
 	"\x05calls\x18\x16 \x01(\rR\x05calls\x12\x1b\n" +
-	"\tmax_calls\x18\x17 \x01(\rR\bmaxCalls\"\x19\n" +
+	"\tmax_calls\x18\x17 \x01(\rR\bmaxCalls\x12\x14\n" +
+	"\x05pools\x18\x18 \x03(\tR\x05pools\"\x19\n" +
 	"\x17GetClusterStatusRequest\"\xdb\x01\n" +
 	"\x18GetClusterStatusResponse\x12\x1d\n" +
 	"\n" +

@@ -2290,11 +2290,220 @@ func (x *CallFailure) GetStats() *v1.CallStats {
 	return nil
 }
 
+type AcquireRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Client        string                 `protobuf:"bytes,1,opt,name=client,proto3" json:"client,omitempty"`
+	Pool          string                 `protobuf:"bytes,2,opt,name=pool,proto3" json:"pool,omitempty"`
+	MaxTasks      uint32                 `protobuf:"varint,3,opt,name=max_tasks,json=maxTasks,proto3" json:"max_tasks,omitempty"`
+	Lease         *durationpb.Duration   `protobuf:"bytes,4,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcquireRequest) Reset() {
+	*x = AcquireRequest{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcquireRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcquireRequest) ProtoMessage() {}
+
+func (x *AcquireRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcquireRequest.ProtoReflect.Descriptor instead.
+func (*AcquireRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AcquireRequest) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *AcquireRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *AcquireRequest) GetMaxTasks() uint32 {
+	if x != nil {
+		return x.MaxTasks
+	}
+	return 0
+}
+
+func (x *AcquireRequest) GetLease() *durationpb.Duration {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+type AcquireResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grants        *Grants                `protobuf:"bytes,1,opt,name=grants,proto3" json:"grants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcquireResponse) Reset() {
+	*x = AcquireResponse{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcquireResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcquireResponse) ProtoMessage() {}
+
+func (x *AcquireResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcquireResponse.ProtoReflect.Descriptor instead.
+func (*AcquireResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *AcquireResponse) GetGrants() *Grants {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+type AwaitTasksRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pool  string                 `protobuf:"bytes,1,opt,name=pool,proto3" json:"pool,omitempty"`
+	// It answers after this time in any case.
+	Wait          *durationpb.Duration `protobuf:"bytes,2,opt,name=wait,proto3" json:"wait,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitTasksRequest) Reset() {
+	*x = AwaitTasksRequest{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitTasksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitTasksRequest) ProtoMessage() {}
+
+func (x *AwaitTasksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitTasksRequest.ProtoReflect.Descriptor instead.
+func (*AwaitTasksRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *AwaitTasksRequest) GetPool() string {
+	if x != nil {
+		return x.Pool
+	}
+	return ""
+}
+
+func (x *AwaitTasksRequest) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+type AwaitTasksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ready         bool                   `protobuf:"varint,1,opt,name=ready,proto3" json:"ready,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AwaitTasksResponse) Reset() {
+	*x = AwaitTasksResponse{}
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AwaitTasksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AwaitTasksResponse) ProtoMessage() {}
+
+func (x *AwaitTasksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_peer_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AwaitTasksResponse.ProtoReflect.Descriptor instead.
+func (*AwaitTasksResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_peer_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *AwaitTasksResponse) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
 var File_wattle_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x19wattle/peer/v1/peer.proto\x12\x0ewattle.peer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19wattle/store/v1/job.proto\x1a\x16wattle/v1/invoke.proto\x1a\x14wattle/v1/node.proto\"\r\n" +
+	"\x19wattle/peer/v1/peer.proto\x12\x0ewattle.peer.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19wattle/peer/v1/work.proto\x1a\x19wattle/store/v1/job.proto\x1a\x16wattle/v1/invoke.proto\x1a\x14wattle/v1/node.proto\"\r\n" +
 	"\vJoinRequest\"V\n" +
 	"\fJoinResponse\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x14\n" +
@@ -2437,8 +2646,19 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\aoutcome\"d\n" +
 	"\vCallFailure\x12)\n" +
 	"\x03why\x18\x01 \x01(\v2\x17.wattle.peer.v1.RefusalR\x03why\x12*\n" +
-	"\x05stats\x18\x02 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats2\xaa\n" +
-	"\n" +
+	"\x05stats\x18\x02 \x01(\v2\x14.wattle.v1.CallStatsR\x05stats\"\x8a\x01\n" +
+	"\x0eAcquireRequest\x12\x16\n" +
+	"\x06client\x18\x01 \x01(\tR\x06client\x12\x12\n" +
+	"\x04pool\x18\x02 \x01(\tR\x04pool\x12\x1b\n" +
+	"\tmax_tasks\x18\x03 \x01(\rR\bmaxTasks\x12/\n" +
+	"\x05lease\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05lease\"A\n" +
+	"\x0fAcquireResponse\x12.\n" +
+	"\x06grants\x18\x01 \x01(\v2\x16.wattle.peer.v1.GrantsR\x06grants\"V\n" +
+	"\x11AwaitTasksRequest\x12\x12\n" +
+	"\x04pool\x18\x01 \x01(\tR\x04pool\x12-\n" +
+	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"*\n" +
+	"\x12AwaitTasksResponse\x12\x14\n" +
+	"\x05ready\x18\x01 \x01(\bR\x05ready2\xcb\v\n" +
 	"\vPeerService\x12A\n" +
 	"\x04Join\x12\x1b.wattle.peer.v1.JoinRequest\x1a\x1c.wattle.peer.v1.JoinResponse\x12J\n" +
 	"\aGetNode\x12\x1e.wattle.peer.v1.GetNodeRequest\x1a\x1f.wattle.peer.v1.GetNodeResponse\x12V\n" +
@@ -2456,7 +2676,10 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
 	"Referenced\x12!.wattle.peer.v1.ReferencedRequest\x1a\".wattle.peer.v1.ReferencedResponse\x12M\n" +
 	"\bKeepBlob\x12\x1f.wattle.peer.v1.KeepBlobRequest\x1a .wattle.peer.v1.KeepBlobResponse\x12G\n" +
-	"\x06Invoke\x12\x1d.wattle.peer.v1.InvokeRequest\x1a\x1e.wattle.peer.v1.InvokeResponseB\xaf\x01\n" +
+	"\x06Invoke\x12\x1d.wattle.peer.v1.InvokeRequest\x1a\x1e.wattle.peer.v1.InvokeResponse\x12J\n" +
+	"\aAcquire\x12\x1e.wattle.peer.v1.AcquireRequest\x1a\x1f.wattle.peer.v1.AcquireResponse\x12S\n" +
+	"\n" +
+	"AwaitTasks\x12!.wattle.peer.v1.AwaitTasksRequest\x1a\".wattle.peer.v1.AwaitTasksResponseB\xaf\x01\n" +
 	"\x12com.wattle.peer.v1B\tPeerProtoP\x01Z4github.com/wattlehq/wattle/gen/wattle/peer/v1;peerv1\xa2\x02\x03WPX\xaa\x02\x0eWattle.Peer.V1\xca\x02\x0eWattle\\Peer\\V1\xe2\x02\x1aWattle\\Peer\\V1\\GPBMetadata\xea\x02\x10Wattle::Peer::V1b\x06proto3"
 
 var (
@@ -2471,7 +2694,7 @@ func file_wattle_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_wattle_peer_v1_peer_proto_rawDescData
 }
 
-var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_wattle_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*JoinRequest)(nil),            // 0: wattle.peer.v1.JoinRequest
 	(*JoinResponse)(nil),           // 1: wattle.peer.v1.JoinResponse
@@ -2512,68 +2735,80 @@ var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*InvokeRequest)(nil),          // 36: wattle.peer.v1.InvokeRequest
 	(*InvokeResponse)(nil),         // 37: wattle.peer.v1.InvokeResponse
 	(*CallFailure)(nil),            // 38: wattle.peer.v1.CallFailure
-	nil,                            // 39: wattle.peer.v1.Refusal.FieldsEntry
-	(*v1.Node)(nil),                // 40: wattle.v1.Node
-	(*timestamppb.Timestamp)(nil),  // 41: google.protobuf.Timestamp
-	(*v11.FilePart)(nil),           // 42: wattle.store.v1.FilePart
-	(*durationpb.Duration)(nil),    // 43: google.protobuf.Duration
-	(*v1.InvokeResponse)(nil),      // 44: wattle.v1.InvokeResponse
-	(*v1.CallStats)(nil),           // 45: wattle.v1.CallStats
+	(*AcquireRequest)(nil),         // 39: wattle.peer.v1.AcquireRequest
+	(*AcquireResponse)(nil),        // 40: wattle.peer.v1.AcquireResponse
+	(*AwaitTasksRequest)(nil),      // 41: wattle.peer.v1.AwaitTasksRequest
+	(*AwaitTasksResponse)(nil),     // 42: wattle.peer.v1.AwaitTasksResponse
+	nil,                            // 43: wattle.peer.v1.Refusal.FieldsEntry
+	(*v1.Node)(nil),                // 44: wattle.v1.Node
+	(*timestamppb.Timestamp)(nil),  // 45: google.protobuf.Timestamp
+	(*v11.FilePart)(nil),           // 46: wattle.store.v1.FilePart
+	(*durationpb.Duration)(nil),    // 47: google.protobuf.Duration
+	(*v1.InvokeResponse)(nil),      // 48: wattle.v1.InvokeResponse
+	(*v1.CallStats)(nil),           // 49: wattle.v1.CallStats
+	(*Grants)(nil),                 // 50: wattle.peer.v1.Grants
 }
 var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
-	40, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
+	44, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
 	7,  // 1: wattle.peer.v1.GetReplicasResponse.replicas:type_name -> wattle.peer.v1.ReplicaStatus
 	6,  // 2: wattle.peer.v1.GetReplicasResponse.lacks:type_name -> wattle.peer.v1.Lack
-	41, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
+	45, // 3: wattle.peer.v1.Lack.since:type_name -> google.protobuf.Timestamp
 	8,  // 4: wattle.peer.v1.ReplicaStatus.members:type_name -> wattle.peer.v1.MemberStatus
 	10, // 5: wattle.peer.v1.ChangeMembersRequest.steps:type_name -> wattle.peer.v1.MemberStep
 	20, // 6: wattle.peer.v1.ProposeResponse.refusal:type_name -> wattle.peer.v1.Refusal
-	39, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
+	43, // 7: wattle.peer.v1.Refusal.fields:type_name -> wattle.peer.v1.Refusal.FieldsEntry
 	22, // 8: wattle.peer.v1.ReadRequest.unless:type_name -> wattle.peer.v1.Unless
-	42, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
-	43, // 10: wattle.peer.v1.InvokeRequest.timeout:type_name -> google.protobuf.Duration
-	44, // 11: wattle.peer.v1.InvokeResponse.answer:type_name -> wattle.v1.InvokeResponse
+	46, // 9: wattle.peer.v1.ReadFileRequest.file:type_name -> wattle.store.v1.FilePart
+	47, // 10: wattle.peer.v1.InvokeRequest.timeout:type_name -> google.protobuf.Duration
+	48, // 11: wattle.peer.v1.InvokeResponse.answer:type_name -> wattle.v1.InvokeResponse
 	38, // 12: wattle.peer.v1.InvokeResponse.failure:type_name -> wattle.peer.v1.CallFailure
 	20, // 13: wattle.peer.v1.InvokeResponse.refusal:type_name -> wattle.peer.v1.Refusal
 	20, // 14: wattle.peer.v1.CallFailure.why:type_name -> wattle.peer.v1.Refusal
-	45, // 15: wattle.peer.v1.CallFailure.stats:type_name -> wattle.v1.CallStats
-	0,  // 16: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
-	2,  // 17: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
-	4,  // 18: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
-	9,  // 19: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
-	12, // 20: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
-	14, // 21: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
-	16, // 22: wattle.peer.v1.PeerService.Dismiss:input_type -> wattle.peer.v1.DismissRequest
-	18, // 23: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
-	21, // 24: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
-	24, // 25: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
-	26, // 26: wattle.peer.v1.PeerService.ReadFile:input_type -> wattle.peer.v1.ReadFileRequest
-	28, // 27: wattle.peer.v1.PeerService.DescribeBlob:input_type -> wattle.peer.v1.DescribeBlobRequest
-	30, // 28: wattle.peer.v1.PeerService.HasBlobs:input_type -> wattle.peer.v1.HasBlobsRequest
-	32, // 29: wattle.peer.v1.PeerService.Referenced:input_type -> wattle.peer.v1.ReferencedRequest
-	34, // 30: wattle.peer.v1.PeerService.KeepBlob:input_type -> wattle.peer.v1.KeepBlobRequest
-	36, // 31: wattle.peer.v1.PeerService.Invoke:input_type -> wattle.peer.v1.InvokeRequest
-	1,  // 32: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
-	3,  // 33: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
-	5,  // 34: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
-	11, // 35: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
-	13, // 36: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
-	15, // 37: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
-	17, // 38: wattle.peer.v1.PeerService.Dismiss:output_type -> wattle.peer.v1.DismissResponse
-	19, // 39: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
-	23, // 40: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
-	25, // 41: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
-	27, // 42: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
-	29, // 43: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
-	31, // 44: wattle.peer.v1.PeerService.HasBlobs:output_type -> wattle.peer.v1.HasBlobsResponse
-	33, // 45: wattle.peer.v1.PeerService.Referenced:output_type -> wattle.peer.v1.ReferencedResponse
-	35, // 46: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
-	37, // 47: wattle.peer.v1.PeerService.Invoke:output_type -> wattle.peer.v1.InvokeResponse
-	32, // [32:48] is the sub-list for method output_type
-	16, // [16:32] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	49, // 15: wattle.peer.v1.CallFailure.stats:type_name -> wattle.v1.CallStats
+	47, // 16: wattle.peer.v1.AcquireRequest.lease:type_name -> google.protobuf.Duration
+	50, // 17: wattle.peer.v1.AcquireResponse.grants:type_name -> wattle.peer.v1.Grants
+	47, // 18: wattle.peer.v1.AwaitTasksRequest.wait:type_name -> google.protobuf.Duration
+	0,  // 19: wattle.peer.v1.PeerService.Join:input_type -> wattle.peer.v1.JoinRequest
+	2,  // 20: wattle.peer.v1.PeerService.GetNode:input_type -> wattle.peer.v1.GetNodeRequest
+	4,  // 21: wattle.peer.v1.PeerService.GetReplicas:input_type -> wattle.peer.v1.GetReplicasRequest
+	9,  // 22: wattle.peer.v1.PeerService.ChangeMembers:input_type -> wattle.peer.v1.ChangeMembersRequest
+	12, // 23: wattle.peer.v1.PeerService.TransferLeader:input_type -> wattle.peer.v1.TransferLeaderRequest
+	14, // 24: wattle.peer.v1.PeerService.RetireReplica:input_type -> wattle.peer.v1.RetireReplicaRequest
+	16, // 25: wattle.peer.v1.PeerService.Dismiss:input_type -> wattle.peer.v1.DismissRequest
+	18, // 26: wattle.peer.v1.PeerService.Propose:input_type -> wattle.peer.v1.ProposeRequest
+	21, // 27: wattle.peer.v1.PeerService.Read:input_type -> wattle.peer.v1.ReadRequest
+	24, // 28: wattle.peer.v1.PeerService.FetchBlob:input_type -> wattle.peer.v1.FetchBlobRequest
+	26, // 29: wattle.peer.v1.PeerService.ReadFile:input_type -> wattle.peer.v1.ReadFileRequest
+	28, // 30: wattle.peer.v1.PeerService.DescribeBlob:input_type -> wattle.peer.v1.DescribeBlobRequest
+	30, // 31: wattle.peer.v1.PeerService.HasBlobs:input_type -> wattle.peer.v1.HasBlobsRequest
+	32, // 32: wattle.peer.v1.PeerService.Referenced:input_type -> wattle.peer.v1.ReferencedRequest
+	34, // 33: wattle.peer.v1.PeerService.KeepBlob:input_type -> wattle.peer.v1.KeepBlobRequest
+	36, // 34: wattle.peer.v1.PeerService.Invoke:input_type -> wattle.peer.v1.InvokeRequest
+	39, // 35: wattle.peer.v1.PeerService.Acquire:input_type -> wattle.peer.v1.AcquireRequest
+	41, // 36: wattle.peer.v1.PeerService.AwaitTasks:input_type -> wattle.peer.v1.AwaitTasksRequest
+	1,  // 37: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
+	3,  // 38: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
+	5,  // 39: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
+	11, // 40: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
+	13, // 41: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
+	15, // 42: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
+	17, // 43: wattle.peer.v1.PeerService.Dismiss:output_type -> wattle.peer.v1.DismissResponse
+	19, // 44: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
+	23, // 45: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
+	25, // 46: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
+	27, // 47: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
+	29, // 48: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
+	31, // 49: wattle.peer.v1.PeerService.HasBlobs:output_type -> wattle.peer.v1.HasBlobsResponse
+	33, // 50: wattle.peer.v1.PeerService.Referenced:output_type -> wattle.peer.v1.ReferencedResponse
+	35, // 51: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
+	37, // 52: wattle.peer.v1.PeerService.Invoke:output_type -> wattle.peer.v1.InvokeResponse
+	40, // 53: wattle.peer.v1.PeerService.Acquire:output_type -> wattle.peer.v1.AcquireResponse
+	42, // 54: wattle.peer.v1.PeerService.AwaitTasks:output_type -> wattle.peer.v1.AwaitTasksResponse
+	37, // [37:55] is the sub-list for method output_type
+	19, // [19:37] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_wattle_peer_v1_peer_proto_init() }
@@ -2581,6 +2816,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 	if File_wattle_peer_v1_peer_proto != nil {
 		return
 	}
+	file_wattle_peer_v1_work_proto_init()
 	file_wattle_peer_v1_peer_proto_msgTypes[10].OneofWrappers = []any{
 		(*MemberStep_Add)(nil),
 		(*MemberStep_Promote)(nil),
@@ -2597,7 +2833,7 @@ func file_wattle_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_peer_v1_peer_proto_rawDesc), len(file_wattle_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -180,7 +180,9 @@ type PlanStage struct {
 	// The workers it is for; empty is all.
 	Pool string `protobuf:"bytes,16,opt,name=pool,proto3" json:"pool,omitempty"`
 	// The node that planned the job: it has the files.
-	Node          string `protobuf:"bytes,17,opt,name=node,proto3" json:"node,omitempty"`
+	Node string `protobuf:"bytes,17,opt,name=node,proto3" json:"node,omitempty"`
+	// Clients run the tasks.
+	External      bool `protobuf:"varint,18,opt,name=external,proto3" json:"external,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -332,6 +334,13 @@ func (x *PlanStage) GetNode() string {
 		return x.Node
 	}
 	return ""
+}
+
+func (x *PlanStage) GetExternal() bool {
+	if x != nil {
+		return x.External
+	}
+	return false
 }
 
 type PlanFunction struct {
@@ -730,6 +739,7 @@ type JobCommand struct {
 	//	*JobCommand_Expire
 	//	*JobCommand_Delete
 	//	*JobCommand_Finishes
+	//	*JobCommand_Extend
 	Change        isJobCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -869,6 +879,15 @@ func (x *JobCommand) GetFinishes() *Finishes {
 	return nil
 }
 
+func (x *JobCommand) GetExtend() *Extend {
+	if x != nil {
+		if x, ok := x.Change.(*JobCommand_Extend); ok {
+			return x.Extend
+		}
+	}
+	return nil
+}
+
 type isJobCommand_Change interface {
 	isJobCommand_Change()
 }
@@ -913,6 +932,10 @@ type JobCommand_Finishes struct {
 	Finishes *Finishes `protobuf:"bytes,11,opt,name=finishes,proto3,oneof"`
 }
 
+type JobCommand_Extend struct {
+	Extend *Extend `protobuf:"bytes,12,opt,name=extend,proto3,oneof"`
+}
+
 func (*JobCommand_Submit) isJobCommand_Change() {}
 
 func (*JobCommand_Start) isJobCommand_Change() {}
@@ -932,6 +955,8 @@ func (*JobCommand_Expire) isJobCommand_Change() {}
 func (*JobCommand_Delete) isJobCommand_Change() {}
 
 func (*JobCommand_Finishes) isJobCommand_Change() {}
+
+func (*JobCommand_Extend) isJobCommand_Change() {}
 
 type Submit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -989,7 +1014,10 @@ type Start struct {
 	Alone bool `protobuf:"varint,5,opt,name=alone,proto3" json:"alone,omitempty"`
 	// The term of the leader that is about to run it: what it grants in another's term is void. Zero, of releases that knew one
 	// node only, is any.
-	Term          uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
+	Term uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
+	// Of an external stage: who gets the attempt, and for how long (nanoseconds).
+	Client        string `protobuf:"bytes,7,opt,name=client,proto3" json:"client,omitempty"`
+	Lease         int64  `protobuf:"varint,8,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1066,6 +1094,98 @@ func (x *Start) GetTerm() uint64 {
 	return 0
 }
 
+func (x *Start) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *Start) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+// Extend begins the lease of a client's attempt anew.
+type Extend struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Stage      uint32                 `protobuf:"varint,1,opt,name=stage,proto3" json:"stage,omitempty"`
+	Task       uint32                 `protobuf:"varint,2,opt,name=task,proto3" json:"task,omitempty"`
+	Generation uint32                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	Attempt    uint32                 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// Nanoseconds.
+	Lease         int64 `protobuf:"varint,5,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Extend) Reset() {
+	*x = Extend{}
+	mi := &file_wattle_store_v1_job_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Extend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Extend) ProtoMessage() {}
+
+func (x *Extend) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_store_v1_job_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Extend.ProtoReflect.Descriptor instead.
+func (*Extend) Descriptor() ([]byte, []int) {
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Extend) GetStage() uint32 {
+	if x != nil {
+		return x.Stage
+	}
+	return 0
+}
+
+func (x *Extend) GetTask() uint32 {
+	if x != nil {
+		return x.Task
+	}
+	return 0
+}
+
+func (x *Extend) GetGeneration() uint32 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Extend) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Extend) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
 type Finish struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Stage      uint32                 `protobuf:"varint,1,opt,name=stage,proto3" json:"stage,omitempty"`
@@ -1080,14 +1200,16 @@ type Finish struct {
 	Outcome isFinish_Outcome `protobuf_oneof:"outcome"`
 	Usage   *v1.CallUsage    `protobuf:"bytes,8,opt,name=usage,proto3" json:"usage,omitempty"`
 	// The node it ran on.
-	Node          string `protobuf:"bytes,9,opt,name=node,proto3" json:"node,omitempty"`
+	Node string `protobuf:"bytes,9,opt,name=node,proto3" json:"node,omitempty"`
+	// It counts only if a client has the attempt.
+	External      bool `protobuf:"varint,10,opt,name=external,proto3" json:"external,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Finish) Reset() {
 	*x = Finish{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[10]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1221,7 @@ func (x *Finish) String() string {
 func (*Finish) ProtoMessage() {}
 
 func (x *Finish) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[10]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1234,7 @@ func (x *Finish) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finish.ProtoReflect.Descriptor instead.
 func (*Finish) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{10}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Finish) GetStage() uint32 {
@@ -1191,6 +1313,13 @@ func (x *Finish) GetNode() string {
 	return ""
 }
 
+func (x *Finish) GetExternal() bool {
+	if x != nil {
+		return x.External
+	}
+	return false
+}
+
 type isFinish_Outcome interface {
 	isFinish_Outcome()
 }
@@ -1224,7 +1353,7 @@ type Finishes struct {
 
 func (x *Finishes) Reset() {
 	*x = Finishes{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[11]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1365,7 @@ func (x *Finishes) String() string {
 func (*Finishes) ProtoMessage() {}
 
 func (x *Finishes) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[11]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1378,7 @@ func (x *Finishes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finishes.ProtoReflect.Descriptor instead.
 func (*Finishes) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{11}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Finishes) GetFinishes() []*Finish {
@@ -1273,7 +1402,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1414,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1427,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Output) GetBytes() *Bytes {
@@ -1336,7 +1465,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1477,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1490,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Failure) GetReason() string {
@@ -1400,7 +1529,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1541,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1554,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 // Lose says that the output of a finished task can no longer be read.
@@ -1442,7 +1571,7 @@ type Lose struct {
 
 func (x *Lose) Reset() {
 	*x = Lose{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1583,7 @@ func (x *Lose) String() string {
 func (*Lose) ProtoMessage() {}
 
 func (x *Lose) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1596,7 @@ func (x *Lose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lose.ProtoReflect.Descriptor instead.
 func (*Lose) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Lose) GetStage() uint32 {
@@ -1506,7 +1635,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1647,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1660,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 type Pause struct {
@@ -1542,7 +1671,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1683,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1696,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 type Resume struct {
@@ -1578,7 +1707,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1590,7 +1719,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1603,7 +1732,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 type Expire struct {
@@ -1614,7 +1743,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +1755,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +1768,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 type Delete struct {
@@ -1650,7 +1779,7 @@ type Delete struct {
 
 func (x *Delete) Reset() {
 	*x = Delete{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1662,7 +1791,7 @@ func (x *Delete) String() string {
 func (*Delete) ProtoMessage() {}
 
 func (x *Delete) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1675,7 +1804,7 @@ func (x *Delete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delete.ProtoReflect.Descriptor instead.
 func (*Delete) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 type JobRecord struct {
@@ -1696,7 +1825,7 @@ type JobRecord struct {
 
 func (x *JobRecord) Reset() {
 	*x = JobRecord{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +1837,7 @@ func (x *JobRecord) String() string {
 func (*JobRecord) ProtoMessage() {}
 
 func (x *JobRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,7 +1850,7 @@ func (x *JobRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRecord.ProtoReflect.Descriptor instead.
 func (*JobRecord) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *JobRecord) GetId() string {
@@ -1790,14 +1919,16 @@ type StageRecord struct {
 	// The leader's term when the stage's tasks were admitted.
 	Term uint64 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`
 	// The outputs so far are records.
-	Records       bool `protobuf:"varint,6,opt,name=records,proto3" json:"records,omitempty"`
+	Records bool `protobuf:"varint,6,opt,name=records,proto3" json:"records,omitempty"`
+	// The tasks that clients have.
+	Acquired      uint32 `protobuf:"varint,7,opt,name=acquired,proto3" json:"acquired,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StageRecord) Reset() {
 	*x = StageRecord{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1809,7 +1940,7 @@ func (x *StageRecord) String() string {
 func (*StageRecord) ProtoMessage() {}
 
 func (x *StageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1822,7 +1953,7 @@ func (x *StageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRecord.ProtoReflect.Descriptor instead.
 func (*StageRecord) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *StageRecord) GetState() v1.StageState {
@@ -1867,6 +1998,13 @@ func (x *StageRecord) GetRecords() bool {
 	return false
 }
 
+func (x *StageRecord) GetAcquired() uint32 {
+	if x != nil {
+		return x.Acquired
+	}
+	return 0
+}
+
 // TaskRecord is written when something happened to a task that its stage's admission does not tell.
 type TaskRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1893,14 +2031,18 @@ type TaskRecord struct {
 	// Attempts in a row that ended in the node's own trouble.
 	Troubles uint32 `protobuf:"varint,14,opt,name=troubles,proto3" json:"troubles,omitempty"`
 	// Where the last attempt ran of which the end is known.
-	Node          string `protobuf:"bytes,15,opt,name=node,proto3" json:"node,omitempty"`
+	Node string `protobuf:"bytes,15,opt,name=node,proto3" json:"node,omitempty"`
+	// The client that has the attempt, how long its lease is (nanoseconds), and since when it has it (Unix nanoseconds).
+	Client        string `protobuf:"bytes,16,opt,name=client,proto3" json:"client,omitempty"`
+	Lease         int64  `protobuf:"varint,17,opt,name=lease,proto3" json:"lease,omitempty"`
+	AcquiredAt    int64  `protobuf:"varint,18,opt,name=acquired_at,json=acquiredAt,proto3" json:"acquired_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TaskRecord) Reset() {
 	*x = TaskRecord{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2054,7 @@ func (x *TaskRecord) String() string {
 func (*TaskRecord) ProtoMessage() {}
 
 func (x *TaskRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2067,7 @@ func (x *TaskRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
 func (*TaskRecord) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *TaskRecord) GetState() v1.TaskState {
@@ -2033,6 +2175,27 @@ func (x *TaskRecord) GetNode() string {
 	return ""
 }
 
+func (x *TaskRecord) GetClient() string {
+	if x != nil {
+		return x.Client
+	}
+	return ""
+}
+
+func (x *TaskRecord) GetLease() int64 {
+	if x != nil {
+		return x.Lease
+	}
+	return 0
+}
+
+func (x *TaskRecord) GetAcquiredAt() int64 {
+	if x != nil {
+		return x.AcquiredAt
+	}
+	return 0
+}
+
 // JobResult answers a JobCommand.
 type JobResult struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -2048,7 +2211,7 @@ type JobResult struct {
 
 func (x *JobResult) Reset() {
 	*x = JobResult{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[24]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2223,7 @@ func (x *JobResult) String() string {
 func (*JobResult) ProtoMessage() {}
 
 func (x *JobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[24]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2236,7 @@ func (x *JobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResult.ProtoReflect.Descriptor instead.
 func (*JobResult) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *JobResult) GetJob() *JobRecord {
@@ -2113,7 +2276,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x122\n" +
 	"\x06stages\x18\x02 \x03(\v2\x1a.wattle.store.v1.PlanStageR\x06stages\x12!\n" +
 	"\fmax_parallel\x18\x03 \x01(\rR\vmaxParallel\x12\x18\n" +
-	"\atimeout\x18\x04 \x01(\x03R\atimeout\"\x9c\x05\n" +
+	"\atimeout\x18\x04 \x01(\x03R\atimeout\"\xb8\x05\n" +
 	"\tPlanStage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
 	"\bfunction\x18\x02 \x01(\v2\x1d.wattle.store.v1.PlanFunctionR\bfunction\x129\n" +
@@ -2135,7 +2298,8 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\atimeout\x18\x0e \x01(\x03R\atimeout\x12!\n" +
 	"\fmax_parallel\x18\x0f \x01(\rR\vmaxParallel\x12\x12\n" +
 	"\x04pool\x18\x10 \x01(\tR\x04pool\x12\x12\n" +
-	"\x04node\x18\x11 \x01(\tR\x04node\x1a9\n" +
+	"\x04node\x18\x11 \x01(\tR\x04node\x12\x1a\n" +
+	"\bexternal\x18\x12 \x01(\bR\bexternal\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9f\x02\n" +
@@ -2169,7 +2333,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\vmodified_at\x18\x06 \x01(\x03R\n" +
 	"modifiedAt\x12!\n" +
 	"\fheader_lines\x18\a \x01(\rR\vheaderLines\x12\x14\n" +
-	"\x05lines\x18\b \x01(\bR\x05lines\"\xa0\x04\n" +
+	"\x05lines\x18\b \x01(\bR\x05lines\"\xd3\x04\n" +
 	"\n" +
 	"JobCommand\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x121\n" +
@@ -2183,10 +2347,11 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x06expire\x18\t \x01(\v2\x17.wattle.store.v1.ExpireH\x00R\x06expire\x121\n" +
 	"\x06delete\x18\n" +
 	" \x01(\v2\x17.wattle.store.v1.DeleteH\x00R\x06delete\x127\n" +
-	"\bfinishes\x18\v \x01(\v2\x19.wattle.store.v1.FinishesH\x00R\bfinishesB\b\n" +
+	"\bfinishes\x18\v \x01(\v2\x19.wattle.store.v1.FinishesH\x00R\bfinishes\x121\n" +
+	"\x06extend\x18\f \x01(\v2\x17.wattle.store.v1.ExtendH\x00R\x06extendB\b\n" +
 	"\x06change\"3\n" +
 	"\x06Submit\x12)\n" +
-	"\x04plan\x18\x01 \x01(\v2\x15.wattle.store.v1.PlanR\x04plan\"\x95\x01\n" +
+	"\x04plan\x18\x01 \x01(\v2\x15.wattle.store.v1.PlanR\x04plan\"\xc3\x01\n" +
 	"\x05Start\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
@@ -2195,7 +2360,17 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"generation\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05alone\x18\x05 \x01(\bR\x05alone\x12\x12\n" +
-	"\x04term\x18\x06 \x01(\x04R\x04term\"\xdc\x02\n" +
+	"\x04term\x18\x06 \x01(\x04R\x04term\x12\x16\n" +
+	"\x06client\x18\a \x01(\tR\x06client\x12\x14\n" +
+	"\x05lease\x18\b \x01(\x03R\x05lease\"\x82\x01\n" +
+	"\x06Extend\x12\x14\n" +
+	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x03 \x01(\rR\n" +
+	"generation\x12\x18\n" +
+	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
+	"\x05lease\x18\x05 \x01(\x03R\x05lease\"\xf8\x02\n" +
 	"\x06Finish\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
@@ -2207,7 +2382,9 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x06failed\x18\x06 \x01(\v2\x18.wattle.store.v1.FailureH\x00R\x06failed\x126\n" +
 	"\breleased\x18\a \x01(\v2\x18.wattle.store.v1.ReleaseH\x00R\breleased\x12*\n" +
 	"\x05usage\x18\b \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\x12\x12\n" +
-	"\x04node\x18\t \x01(\tR\x04nodeB\t\n" +
+	"\x04node\x18\t \x01(\tR\x04node\x12\x1a\n" +
+	"\bexternal\x18\n" +
+	" \x01(\bR\bexternalB\t\n" +
 	"\aoutcome\"?\n" +
 	"\bFinishes\x123\n" +
 	"\bfinishes\x18\x01 \x03(\v2\x17.wattle.store.v1.FinishR\bfinishes\"d\n" +
@@ -2242,14 +2419,15 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\ffinalized_at\x18\x05 \x01(\x03R\vfinalizedAt\x12\x1a\n" +
 	"\bdeadline\x18\x06 \x01(\x03R\bdeadline\x12)\n" +
 	"\x05error\x18\a \x01(\v2\x13.wattle.v1.JobErrorR\x05error\x124\n" +
-	"\x06stages\x18\b \x03(\v2\x1c.wattle.store.v1.StageRecordR\x06stages\"\xc5\x01\n" +
+	"\x06stages\x18\b \x03(\v2\x1c.wattle.store.v1.StageRecordR\x06stages\"\xe1\x01\n" +
 	"\vStageRecord\x12+\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x15.wattle.v1.StageStateR\x05state\x12\x1c\n" +
 	"\tcompleted\x18\x02 \x01(\rR\tcompleted\x12\x1a\n" +
 	"\bfailures\x18\x03 \x01(\rR\bfailures\x12!\n" +
 	"\foutput_bytes\x18\x04 \x01(\x04R\voutputBytes\x12\x12\n" +
 	"\x04term\x18\x05 \x01(\x04R\x04term\x12\x18\n" +
-	"\arecords\x18\x06 \x01(\bR\arecords\"\xe4\x03\n" +
+	"\arecords\x18\x06 \x01(\bR\arecords\x12\x1a\n" +
+	"\bacquired\x18\a \x01(\rR\bacquired\"\xb3\x04\n" +
 	"\n" +
 	"TaskRecord\x12*\n" +
 	"\x05state\x18\x01 \x01(\x0e2\x14.wattle.v1.TaskStateR\x05state\x12\x1e\n" +
@@ -2271,7 +2449,11 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x05usage\x18\f \x01(\v2\x14.wattle.v1.CallUsageR\x05usage\x12\x1a\n" +
 	"\breplaces\x18\r \x01(\tR\breplaces\x12\x1a\n" +
 	"\btroubles\x18\x0e \x01(\rR\btroubles\x12\x12\n" +
-	"\x04node\x18\x0f \x01(\tR\x04node\"\x87\x01\n" +
+	"\x04node\x18\x0f \x01(\tR\x04node\x12\x16\n" +
+	"\x06client\x18\x10 \x01(\tR\x06client\x12\x14\n" +
+	"\x05lease\x18\x11 \x01(\x03R\x05lease\x12\x1f\n" +
+	"\vacquired_at\x18\x12 \x01(\x03R\n" +
+	"acquiredAt\"\x87\x01\n" +
 	"\tJobResult\x12,\n" +
 	"\x03job\x18\x01 \x01(\v2\x1a.wattle.store.v1.JobRecordR\x03job\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\x12\x18\n" +
@@ -2300,7 +2482,7 @@ func file_wattle_store_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_wattle_store_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wattle_store_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_wattle_store_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_wattle_store_v1_job_proto_goTypes = []any{
 	(InputKind)(0),          // 0: wattle.store.v1.InputKind
 	(*Plan)(nil),            // 1: wattle.store.v1.Plan
@@ -2313,31 +2495,32 @@ var file_wattle_store_v1_job_proto_goTypes = []any{
 	(*JobCommand)(nil),      // 8: wattle.store.v1.JobCommand
 	(*Submit)(nil),          // 9: wattle.store.v1.Submit
 	(*Start)(nil),           // 10: wattle.store.v1.Start
-	(*Finish)(nil),          // 11: wattle.store.v1.Finish
-	(*Finishes)(nil),        // 12: wattle.store.v1.Finishes
-	(*Output)(nil),          // 13: wattle.store.v1.Output
-	(*Failure)(nil),         // 14: wattle.store.v1.Failure
-	(*Release)(nil),         // 15: wattle.store.v1.Release
-	(*Lose)(nil),            // 16: wattle.store.v1.Lose
-	(*Cancel)(nil),          // 17: wattle.store.v1.Cancel
-	(*Pause)(nil),           // 18: wattle.store.v1.Pause
-	(*Resume)(nil),          // 19: wattle.store.v1.Resume
-	(*Expire)(nil),          // 20: wattle.store.v1.Expire
-	(*Delete)(nil),          // 21: wattle.store.v1.Delete
-	(*JobRecord)(nil),       // 22: wattle.store.v1.JobRecord
-	(*StageRecord)(nil),     // 23: wattle.store.v1.StageRecord
-	(*TaskRecord)(nil),      // 24: wattle.store.v1.TaskRecord
-	(*JobResult)(nil),       // 25: wattle.store.v1.JobResult
-	nil,                     // 26: wattle.store.v1.PlanStage.ParamsEntry
-	(v1.FunctionKind)(0),    // 27: wattle.v1.FunctionKind
-	(*v1.Limits)(nil),       // 28: wattle.v1.Limits
-	(*v1.Capabilities)(nil), // 29: wattle.v1.Capabilities
-	(*v1.CallUsage)(nil),    // 30: wattle.v1.CallUsage
-	(v1.JobState)(0),        // 31: wattle.v1.JobState
-	(*v1.JobError)(nil),     // 32: wattle.v1.JobError
-	(v1.StageState)(0),      // 33: wattle.v1.StageState
-	(v1.TaskState)(0),       // 34: wattle.v1.TaskState
-	(*v1.AttemptError)(nil), // 35: wattle.v1.AttemptError
+	(*Extend)(nil),          // 11: wattle.store.v1.Extend
+	(*Finish)(nil),          // 12: wattle.store.v1.Finish
+	(*Finishes)(nil),        // 13: wattle.store.v1.Finishes
+	(*Output)(nil),          // 14: wattle.store.v1.Output
+	(*Failure)(nil),         // 15: wattle.store.v1.Failure
+	(*Release)(nil),         // 16: wattle.store.v1.Release
+	(*Lose)(nil),            // 17: wattle.store.v1.Lose
+	(*Cancel)(nil),          // 18: wattle.store.v1.Cancel
+	(*Pause)(nil),           // 19: wattle.store.v1.Pause
+	(*Resume)(nil),          // 20: wattle.store.v1.Resume
+	(*Expire)(nil),          // 21: wattle.store.v1.Expire
+	(*Delete)(nil),          // 22: wattle.store.v1.Delete
+	(*JobRecord)(nil),       // 23: wattle.store.v1.JobRecord
+	(*StageRecord)(nil),     // 24: wattle.store.v1.StageRecord
+	(*TaskRecord)(nil),      // 25: wattle.store.v1.TaskRecord
+	(*JobResult)(nil),       // 26: wattle.store.v1.JobResult
+	nil,                     // 27: wattle.store.v1.PlanStage.ParamsEntry
+	(v1.FunctionKind)(0),    // 28: wattle.v1.FunctionKind
+	(*v1.Limits)(nil),       // 29: wattle.v1.Limits
+	(*v1.Capabilities)(nil), // 30: wattle.v1.Capabilities
+	(*v1.CallUsage)(nil),    // 31: wattle.v1.CallUsage
+	(v1.JobState)(0),        // 32: wattle.v1.JobState
+	(*v1.JobError)(nil),     // 33: wattle.v1.JobError
+	(v1.StageState)(0),      // 34: wattle.v1.StageState
+	(v1.TaskState)(0),       // 35: wattle.v1.TaskState
+	(*v1.AttemptError)(nil), // 36: wattle.v1.AttemptError
 }
 var file_wattle_store_v1_job_proto_depIdxs = []int32{
 	2,  // 0: wattle.store.v1.Plan.stages:type_name -> wattle.store.v1.PlanStage
@@ -2345,43 +2528,44 @@ var file_wattle_store_v1_job_proto_depIdxs = []int32{
 	3,  // 2: wattle.store.v1.PlanStage.combiner:type_name -> wattle.store.v1.PlanFunction
 	0,  // 3: wattle.store.v1.PlanStage.input:type_name -> wattle.store.v1.InputKind
 	5,  // 4: wattle.store.v1.PlanStage.table:type_name -> wattle.store.v1.Bytes
-	26, // 5: wattle.store.v1.PlanStage.params:type_name -> wattle.store.v1.PlanStage.ParamsEntry
+	27, // 5: wattle.store.v1.PlanStage.params:type_name -> wattle.store.v1.PlanStage.ParamsEntry
 	4,  // 6: wattle.store.v1.PlanStage.retry:type_name -> wattle.store.v1.Retry
-	27, // 7: wattle.store.v1.PlanFunction.kind:type_name -> wattle.v1.FunctionKind
-	28, // 8: wattle.store.v1.PlanFunction.limits:type_name -> wattle.v1.Limits
-	29, // 9: wattle.store.v1.PlanFunction.capabilities:type_name -> wattle.v1.Capabilities
+	28, // 7: wattle.store.v1.PlanFunction.kind:type_name -> wattle.v1.FunctionKind
+	29, // 8: wattle.store.v1.PlanFunction.limits:type_name -> wattle.v1.Limits
+	30, // 9: wattle.store.v1.PlanFunction.capabilities:type_name -> wattle.v1.Capabilities
 	7,  // 10: wattle.store.v1.Split.parts:type_name -> wattle.store.v1.FilePart
 	9,  // 11: wattle.store.v1.JobCommand.submit:type_name -> wattle.store.v1.Submit
 	10, // 12: wattle.store.v1.JobCommand.start:type_name -> wattle.store.v1.Start
-	11, // 13: wattle.store.v1.JobCommand.finish:type_name -> wattle.store.v1.Finish
-	16, // 14: wattle.store.v1.JobCommand.lose:type_name -> wattle.store.v1.Lose
-	17, // 15: wattle.store.v1.JobCommand.cancel:type_name -> wattle.store.v1.Cancel
-	18, // 16: wattle.store.v1.JobCommand.pause:type_name -> wattle.store.v1.Pause
-	19, // 17: wattle.store.v1.JobCommand.resume:type_name -> wattle.store.v1.Resume
-	20, // 18: wattle.store.v1.JobCommand.expire:type_name -> wattle.store.v1.Expire
-	21, // 19: wattle.store.v1.JobCommand.delete:type_name -> wattle.store.v1.Delete
-	12, // 20: wattle.store.v1.JobCommand.finishes:type_name -> wattle.store.v1.Finishes
-	1,  // 21: wattle.store.v1.Submit.plan:type_name -> wattle.store.v1.Plan
-	13, // 22: wattle.store.v1.Finish.completed:type_name -> wattle.store.v1.Output
-	14, // 23: wattle.store.v1.Finish.failed:type_name -> wattle.store.v1.Failure
-	15, // 24: wattle.store.v1.Finish.released:type_name -> wattle.store.v1.Release
-	30, // 25: wattle.store.v1.Finish.usage:type_name -> wattle.v1.CallUsage
-	11, // 26: wattle.store.v1.Finishes.finishes:type_name -> wattle.store.v1.Finish
-	5,  // 27: wattle.store.v1.Output.bytes:type_name -> wattle.store.v1.Bytes
-	31, // 28: wattle.store.v1.JobRecord.state:type_name -> wattle.v1.JobState
-	32, // 29: wattle.store.v1.JobRecord.error:type_name -> wattle.v1.JobError
-	23, // 30: wattle.store.v1.JobRecord.stages:type_name -> wattle.store.v1.StageRecord
-	33, // 31: wattle.store.v1.StageRecord.state:type_name -> wattle.v1.StageState
-	34, // 32: wattle.store.v1.TaskRecord.state:type_name -> wattle.v1.TaskState
-	35, // 33: wattle.store.v1.TaskRecord.errors:type_name -> wattle.v1.AttemptError
-	13, // 34: wattle.store.v1.TaskRecord.output:type_name -> wattle.store.v1.Output
-	30, // 35: wattle.store.v1.TaskRecord.usage:type_name -> wattle.v1.CallUsage
-	22, // 36: wattle.store.v1.JobResult.job:type_name -> wattle.store.v1.JobRecord
-	37, // [37:37] is the sub-list for method output_type
-	37, // [37:37] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	12, // 13: wattle.store.v1.JobCommand.finish:type_name -> wattle.store.v1.Finish
+	17, // 14: wattle.store.v1.JobCommand.lose:type_name -> wattle.store.v1.Lose
+	18, // 15: wattle.store.v1.JobCommand.cancel:type_name -> wattle.store.v1.Cancel
+	19, // 16: wattle.store.v1.JobCommand.pause:type_name -> wattle.store.v1.Pause
+	20, // 17: wattle.store.v1.JobCommand.resume:type_name -> wattle.store.v1.Resume
+	21, // 18: wattle.store.v1.JobCommand.expire:type_name -> wattle.store.v1.Expire
+	22, // 19: wattle.store.v1.JobCommand.delete:type_name -> wattle.store.v1.Delete
+	13, // 20: wattle.store.v1.JobCommand.finishes:type_name -> wattle.store.v1.Finishes
+	11, // 21: wattle.store.v1.JobCommand.extend:type_name -> wattle.store.v1.Extend
+	1,  // 22: wattle.store.v1.Submit.plan:type_name -> wattle.store.v1.Plan
+	14, // 23: wattle.store.v1.Finish.completed:type_name -> wattle.store.v1.Output
+	15, // 24: wattle.store.v1.Finish.failed:type_name -> wattle.store.v1.Failure
+	16, // 25: wattle.store.v1.Finish.released:type_name -> wattle.store.v1.Release
+	31, // 26: wattle.store.v1.Finish.usage:type_name -> wattle.v1.CallUsage
+	12, // 27: wattle.store.v1.Finishes.finishes:type_name -> wattle.store.v1.Finish
+	5,  // 28: wattle.store.v1.Output.bytes:type_name -> wattle.store.v1.Bytes
+	32, // 29: wattle.store.v1.JobRecord.state:type_name -> wattle.v1.JobState
+	33, // 30: wattle.store.v1.JobRecord.error:type_name -> wattle.v1.JobError
+	24, // 31: wattle.store.v1.JobRecord.stages:type_name -> wattle.store.v1.StageRecord
+	34, // 32: wattle.store.v1.StageRecord.state:type_name -> wattle.v1.StageState
+	35, // 33: wattle.store.v1.TaskRecord.state:type_name -> wattle.v1.TaskState
+	36, // 34: wattle.store.v1.TaskRecord.errors:type_name -> wattle.v1.AttemptError
+	14, // 35: wattle.store.v1.TaskRecord.output:type_name -> wattle.store.v1.Output
+	31, // 36: wattle.store.v1.TaskRecord.usage:type_name -> wattle.v1.CallUsage
+	23, // 37: wattle.store.v1.JobResult.job:type_name -> wattle.store.v1.JobRecord
+	38, // [38:38] is the sub-list for method output_type
+	38, // [38:38] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_wattle_store_v1_job_proto_init() }
@@ -2400,8 +2584,9 @@ func file_wattle_store_v1_job_proto_init() {
 		(*JobCommand_Expire)(nil),
 		(*JobCommand_Delete)(nil),
 		(*JobCommand_Finishes)(nil),
+		(*JobCommand_Extend)(nil),
 	}
-	file_wattle_store_v1_job_proto_msgTypes[10].OneofWrappers = []any{
+	file_wattle_store_v1_job_proto_msgTypes[11].OneofWrappers = []any{
 		(*Finish_Completed)(nil),
 		(*Finish_Failed)(nil),
 		(*Finish_Released)(nil),
@@ -2412,7 +2597,7 @@ func file_wattle_store_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_store_v1_job_proto_rawDesc), len(file_wattle_store_v1_job_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

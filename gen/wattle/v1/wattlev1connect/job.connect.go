@@ -53,6 +53,15 @@ const (
 	JobServiceListTasksProcedure = "/wattle.v1.JobService/ListTasks"
 	// JobServiceReadResultProcedure is the fully-qualified name of the JobService's ReadResult RPC.
 	JobServiceReadResultProcedure = "/wattle.v1.JobService/ReadResult"
+	// JobServiceAcquireTasksProcedure is the fully-qualified name of the JobService's AcquireTasks RPC.
+	JobServiceAcquireTasksProcedure = "/wattle.v1.JobService/AcquireTasks"
+	// JobServiceReadTaskInputProcedure is the fully-qualified name of the JobService's ReadTaskInput
+	// RPC.
+	JobServiceReadTaskInputProcedure = "/wattle.v1.JobService/ReadTaskInput"
+	// JobServiceExtendTaskProcedure is the fully-qualified name of the JobService's ExtendTask RPC.
+	JobServiceExtendTaskProcedure = "/wattle.v1.JobService/ExtendTask"
+	// JobServiceFinishTaskProcedure is the fully-qualified name of the JobService's FinishTask RPC.
+	JobServiceFinishTaskProcedure = "/wattle.v1.JobService/FinishTask"
 )
 
 // JobServiceClient is a client for the wattle.v1.JobService service.
@@ -70,6 +79,16 @@ type JobServiceClient interface {
 	ListTasks(context.Context, *connect.Request[v1.ListTasksRequest]) (*connect.Response[v1.ListTasksResponse], error)
 	// ReadResult streams the output of one task, or of all tasks of a stage in order.
 	ReadResult(context.Context, *connect.Request[v1.ReadResultRequest]) (*connect.ServerStreamForClient[v1.ReadResultResponse], error)
+	// AcquireTasks hands tasks of external stages to a client, which runs them: each is the client's until its lease ends. An
+	// answer that is lost takes its tasks along until then.
+	AcquireTasks(context.Context, *connect.Request[v1.AcquireTasksRequest]) (*connect.Response[v1.AcquireTasksResponse], error)
+	// ReadTaskInput streams the input of an acquired task.
+	ReadTaskInput(context.Context, *connect.Request[v1.ReadTaskInputRequest]) (*connect.ServerStreamForClient[v1.ReadTaskInputResponse], error)
+	// ExtendTask begins the lease of an acquired task anew. An attempt that counts no more is refused as "stale_attempt" or
+	// "job_final": there is nothing left to do for it.
+	ExtendTask(context.Context, *connect.Request[v1.ExtendTaskRequest]) (*connect.Response[v1.ExtendTaskResponse], error)
+	// FinishTask says how an acquired task ended, and is refused as ExtendTask is. Output that was accepted is accepted again.
+	FinishTask(context.Context, *connect.Request[v1.FinishTaskRequest]) (*connect.Response[v1.FinishTaskResponse], error)
 }
 
 // NewJobServiceClient constructs a client for the wattle.v1.JobService service. By default, it uses
@@ -150,21 +169,51 @@ func NewJobServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...
 			connect.WithSchema(jobServiceMethods.ByName("ReadResult")),
 			connect.WithClientOptions(opts...),
 		),
+		acquireTasks: connect.NewClient[v1.AcquireTasksRequest, v1.AcquireTasksResponse](
+			httpClient,
+			baseURL+JobServiceAcquireTasksProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("AcquireTasks")),
+			connect.WithClientOptions(opts...),
+		),
+		readTaskInput: connect.NewClient[v1.ReadTaskInputRequest, v1.ReadTaskInputResponse](
+			httpClient,
+			baseURL+JobServiceReadTaskInputProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ReadTaskInput")),
+			connect.WithClientOptions(opts...),
+		),
+		extendTask: connect.NewClient[v1.ExtendTaskRequest, v1.ExtendTaskResponse](
+			httpClient,
+			baseURL+JobServiceExtendTaskProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("ExtendTask")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
+		finishTask: connect.NewClient[v1.FinishTaskRequest, v1.FinishTaskResponse](
+			httpClient,
+			baseURL+JobServiceFinishTaskProcedure,
+			connect.WithSchema(jobServiceMethods.ByName("FinishTask")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // jobServiceClient implements JobServiceClient.
 type jobServiceClient struct {
-	submitJob  *connect.Client[v1.SubmitJobRequest, v1.SubmitJobResponse]
-	getJob     *connect.Client[v1.GetJobRequest, v1.GetJobResponse]
-	listJobs   *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
-	watchJob   *connect.Client[v1.WatchJobRequest, v1.WatchJobResponse]
-	cancelJob  *connect.Client[v1.CancelJobRequest, v1.CancelJobResponse]
-	pauseJob   *connect.Client[v1.PauseJobRequest, v1.PauseJobResponse]
-	resumeJob  *connect.Client[v1.ResumeJobRequest, v1.ResumeJobResponse]
-	deleteJob  *connect.Client[v1.DeleteJobRequest, v1.DeleteJobResponse]
-	listTasks  *connect.Client[v1.ListTasksRequest, v1.ListTasksResponse]
-	readResult *connect.Client[v1.ReadResultRequest, v1.ReadResultResponse]
+	submitJob     *connect.Client[v1.SubmitJobRequest, v1.SubmitJobResponse]
+	getJob        *connect.Client[v1.GetJobRequest, v1.GetJobResponse]
+	listJobs      *connect.Client[v1.ListJobsRequest, v1.ListJobsResponse]
+	watchJob      *connect.Client[v1.WatchJobRequest, v1.WatchJobResponse]
+	cancelJob     *connect.Client[v1.CancelJobRequest, v1.CancelJobResponse]
+	pauseJob      *connect.Client[v1.PauseJobRequest, v1.PauseJobResponse]
+	resumeJob     *connect.Client[v1.ResumeJobRequest, v1.ResumeJobResponse]
+	deleteJob     *connect.Client[v1.DeleteJobRequest, v1.DeleteJobResponse]
+	listTasks     *connect.Client[v1.ListTasksRequest, v1.ListTasksResponse]
+	readResult    *connect.Client[v1.ReadResultRequest, v1.ReadResultResponse]
+	acquireTasks  *connect.Client[v1.AcquireTasksRequest, v1.AcquireTasksResponse]
+	readTaskInput *connect.Client[v1.ReadTaskInputRequest, v1.ReadTaskInputResponse]
+	extendTask    *connect.Client[v1.ExtendTaskRequest, v1.ExtendTaskResponse]
+	finishTask    *connect.Client[v1.FinishTaskRequest, v1.FinishTaskResponse]
 }
 
 // SubmitJob calls wattle.v1.JobService.SubmitJob.
@@ -217,6 +266,26 @@ func (c *jobServiceClient) ReadResult(ctx context.Context, req *connect.Request[
 	return c.readResult.CallServerStream(ctx, req)
 }
 
+// AcquireTasks calls wattle.v1.JobService.AcquireTasks.
+func (c *jobServiceClient) AcquireTasks(ctx context.Context, req *connect.Request[v1.AcquireTasksRequest]) (*connect.Response[v1.AcquireTasksResponse], error) {
+	return c.acquireTasks.CallUnary(ctx, req)
+}
+
+// ReadTaskInput calls wattle.v1.JobService.ReadTaskInput.
+func (c *jobServiceClient) ReadTaskInput(ctx context.Context, req *connect.Request[v1.ReadTaskInputRequest]) (*connect.ServerStreamForClient[v1.ReadTaskInputResponse], error) {
+	return c.readTaskInput.CallServerStream(ctx, req)
+}
+
+// ExtendTask calls wattle.v1.JobService.ExtendTask.
+func (c *jobServiceClient) ExtendTask(ctx context.Context, req *connect.Request[v1.ExtendTaskRequest]) (*connect.Response[v1.ExtendTaskResponse], error) {
+	return c.extendTask.CallUnary(ctx, req)
+}
+
+// FinishTask calls wattle.v1.JobService.FinishTask.
+func (c *jobServiceClient) FinishTask(ctx context.Context, req *connect.Request[v1.FinishTaskRequest]) (*connect.Response[v1.FinishTaskResponse], error) {
+	return c.finishTask.CallUnary(ctx, req)
+}
+
 // JobServiceHandler is an implementation of the wattle.v1.JobService service.
 type JobServiceHandler interface {
 	SubmitJob(context.Context, *connect.Request[v1.SubmitJobRequest]) (*connect.Response[v1.SubmitJobResponse], error)
@@ -232,6 +301,16 @@ type JobServiceHandler interface {
 	ListTasks(context.Context, *connect.Request[v1.ListTasksRequest]) (*connect.Response[v1.ListTasksResponse], error)
 	// ReadResult streams the output of one task, or of all tasks of a stage in order.
 	ReadResult(context.Context, *connect.Request[v1.ReadResultRequest], *connect.ServerStream[v1.ReadResultResponse]) error
+	// AcquireTasks hands tasks of external stages to a client, which runs them: each is the client's until its lease ends. An
+	// answer that is lost takes its tasks along until then.
+	AcquireTasks(context.Context, *connect.Request[v1.AcquireTasksRequest]) (*connect.Response[v1.AcquireTasksResponse], error)
+	// ReadTaskInput streams the input of an acquired task.
+	ReadTaskInput(context.Context, *connect.Request[v1.ReadTaskInputRequest], *connect.ServerStream[v1.ReadTaskInputResponse]) error
+	// ExtendTask begins the lease of an acquired task anew. An attempt that counts no more is refused as "stale_attempt" or
+	// "job_final": there is nothing left to do for it.
+	ExtendTask(context.Context, *connect.Request[v1.ExtendTaskRequest]) (*connect.Response[v1.ExtendTaskResponse], error)
+	// FinishTask says how an acquired task ended, and is refused as ExtendTask is. Output that was accepted is accepted again.
+	FinishTask(context.Context, *connect.Request[v1.FinishTaskRequest]) (*connect.Response[v1.FinishTaskResponse], error)
 }
 
 // NewJobServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -308,6 +387,32 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 		connect.WithSchema(jobServiceMethods.ByName("ReadResult")),
 		connect.WithHandlerOptions(opts...),
 	)
+	jobServiceAcquireTasksHandler := connect.NewUnaryHandler(
+		JobServiceAcquireTasksProcedure,
+		svc.AcquireTasks,
+		connect.WithSchema(jobServiceMethods.ByName("AcquireTasks")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceReadTaskInputHandler := connect.NewServerStreamHandler(
+		JobServiceReadTaskInputProcedure,
+		svc.ReadTaskInput,
+		connect.WithSchema(jobServiceMethods.ByName("ReadTaskInput")),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceExtendTaskHandler := connect.NewUnaryHandler(
+		JobServiceExtendTaskProcedure,
+		svc.ExtendTask,
+		connect.WithSchema(jobServiceMethods.ByName("ExtendTask")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
+	jobServiceFinishTaskHandler := connect.NewUnaryHandler(
+		JobServiceFinishTaskProcedure,
+		svc.FinishTask,
+		connect.WithSchema(jobServiceMethods.ByName("FinishTask")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/wattle.v1.JobService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case JobServiceSubmitJobProcedure:
@@ -330,6 +435,14 @@ func NewJobServiceHandler(svc JobServiceHandler, opts ...connect.HandlerOption) 
 			jobServiceListTasksHandler.ServeHTTP(w, r)
 		case JobServiceReadResultProcedure:
 			jobServiceReadResultHandler.ServeHTTP(w, r)
+		case JobServiceAcquireTasksProcedure:
+			jobServiceAcquireTasksHandler.ServeHTTP(w, r)
+		case JobServiceReadTaskInputProcedure:
+			jobServiceReadTaskInputHandler.ServeHTTP(w, r)
+		case JobServiceExtendTaskProcedure:
+			jobServiceExtendTaskHandler.ServeHTTP(w, r)
+		case JobServiceFinishTaskProcedure:
+			jobServiceFinishTaskHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -377,4 +490,20 @@ func (UnimplementedJobServiceHandler) ListTasks(context.Context, *connect.Reques
 
 func (UnimplementedJobServiceHandler) ReadResult(context.Context, *connect.Request[v1.ReadResultRequest], *connect.ServerStream[v1.ReadResultResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.JobService.ReadResult is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) AcquireTasks(context.Context, *connect.Request[v1.AcquireTasksRequest]) (*connect.Response[v1.AcquireTasksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.JobService.AcquireTasks is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ReadTaskInput(context.Context, *connect.Request[v1.ReadTaskInputRequest], *connect.ServerStream[v1.ReadTaskInputResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.JobService.ReadTaskInput is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) ExtendTask(context.Context, *connect.Request[v1.ExtendTaskRequest]) (*connect.Response[v1.ExtendTaskResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.JobService.ExtendTask is not implemented"))
+}
+
+func (UnimplementedJobServiceHandler) FinishTask(context.Context, *connect.Request[v1.FinishTaskRequest]) (*connect.Response[v1.FinishTaskResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.v1.JobService.FinishTask is not implemented"))
 }

@@ -69,6 +69,10 @@ const (
 	PeerServiceKeepBlobProcedure = "/wattle.peer.v1.PeerService/KeepBlob"
 	// PeerServiceInvokeProcedure is the fully-qualified name of the PeerService's Invoke RPC.
 	PeerServiceInvokeProcedure = "/wattle.peer.v1.PeerService/Invoke"
+	// PeerServiceAcquireProcedure is the fully-qualified name of the PeerService's Acquire RPC.
+	PeerServiceAcquireProcedure = "/wattle.peer.v1.PeerService/Acquire"
+	// PeerServiceAwaitTasksProcedure is the fully-qualified name of the PeerService's AwaitTasks RPC.
+	PeerServiceAwaitTasksProcedure = "/wattle.peer.v1.PeerService/AwaitTasks"
 )
 
 // PeerServiceClient is a client for the wattle.peer.v1.PeerService service.
@@ -105,6 +109,10 @@ type PeerServiceClient interface {
 	KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error)
 	// Invoke runs a call that came to another node. It is not passed on, and answers at once where it cannot begin.
 	Invoke(context.Context, *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error)
+	// Acquire gives tasks of jobs that this node leads to a client.
+	Acquire(context.Context, *connect.Request[v1.AcquireRequest]) (*connect.Response[v1.AcquireResponse], error)
+	// AwaitTasks answers when there may be something for clients of a pool.
+	AwaitTasks(context.Context, *connect.Request[v1.AwaitTasksRequest]) (*connect.Response[v1.AwaitTasksResponse], error)
 }
 
 // NewPeerServiceClient constructs a client for the wattle.peer.v1.PeerService service. By default,
@@ -214,6 +222,18 @@ func NewPeerServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(peerServiceMethods.ByName("Invoke")),
 			connect.WithClientOptions(opts...),
 		),
+		acquire: connect.NewClient[v1.AcquireRequest, v1.AcquireResponse](
+			httpClient,
+			baseURL+PeerServiceAcquireProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("Acquire")),
+			connect.WithClientOptions(opts...),
+		),
+		awaitTasks: connect.NewClient[v1.AwaitTasksRequest, v1.AwaitTasksResponse](
+			httpClient,
+			baseURL+PeerServiceAwaitTasksProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("AwaitTasks")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -235,6 +255,8 @@ type peerServiceClient struct {
 	referenced     *connect.Client[v1.ReferencedRequest, v1.ReferencedResponse]
 	keepBlob       *connect.Client[v1.KeepBlobRequest, v1.KeepBlobResponse]
 	invoke         *connect.Client[v1.InvokeRequest, v1.InvokeResponse]
+	acquire        *connect.Client[v1.AcquireRequest, v1.AcquireResponse]
+	awaitTasks     *connect.Client[v1.AwaitTasksRequest, v1.AwaitTasksResponse]
 }
 
 // Join calls wattle.peer.v1.PeerService.Join.
@@ -317,6 +339,16 @@ func (c *peerServiceClient) Invoke(ctx context.Context, req *connect.Request[v1.
 	return c.invoke.CallUnary(ctx, req)
 }
 
+// Acquire calls wattle.peer.v1.PeerService.Acquire.
+func (c *peerServiceClient) Acquire(ctx context.Context, req *connect.Request[v1.AcquireRequest]) (*connect.Response[v1.AcquireResponse], error) {
+	return c.acquire.CallUnary(ctx, req)
+}
+
+// AwaitTasks calls wattle.peer.v1.PeerService.AwaitTasks.
+func (c *peerServiceClient) AwaitTasks(ctx context.Context, req *connect.Request[v1.AwaitTasksRequest]) (*connect.Response[v1.AwaitTasksResponse], error) {
+	return c.awaitTasks.CallUnary(ctx, req)
+}
+
 // PeerServiceHandler is an implementation of the wattle.peer.v1.PeerService service.
 type PeerServiceHandler interface {
 	// Join tells a new node what it has to know to be a member.
@@ -351,6 +383,10 @@ type PeerServiceHandler interface {
 	KeepBlob(context.Context, *connect.Request[v1.KeepBlobRequest]) (*connect.Response[v1.KeepBlobResponse], error)
 	// Invoke runs a call that came to another node. It is not passed on, and answers at once where it cannot begin.
 	Invoke(context.Context, *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error)
+	// Acquire gives tasks of jobs that this node leads to a client.
+	Acquire(context.Context, *connect.Request[v1.AcquireRequest]) (*connect.Response[v1.AcquireResponse], error)
+	// AwaitTasks answers when there may be something for clients of a pool.
+	AwaitTasks(context.Context, *connect.Request[v1.AwaitTasksRequest]) (*connect.Response[v1.AwaitTasksResponse], error)
 }
 
 // NewPeerServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -456,6 +492,18 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(peerServiceMethods.ByName("Invoke")),
 		connect.WithHandlerOptions(opts...),
 	)
+	peerServiceAcquireHandler := connect.NewUnaryHandler(
+		PeerServiceAcquireProcedure,
+		svc.Acquire,
+		connect.WithSchema(peerServiceMethods.ByName("Acquire")),
+		connect.WithHandlerOptions(opts...),
+	)
+	peerServiceAwaitTasksHandler := connect.NewUnaryHandler(
+		PeerServiceAwaitTasksProcedure,
+		svc.AwaitTasks,
+		connect.WithSchema(peerServiceMethods.ByName("AwaitTasks")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/wattle.peer.v1.PeerService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case PeerServiceJoinProcedure:
@@ -490,6 +538,10 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 			peerServiceKeepBlobHandler.ServeHTTP(w, r)
 		case PeerServiceInvokeProcedure:
 			peerServiceInvokeHandler.ServeHTTP(w, r)
+		case PeerServiceAcquireProcedure:
+			peerServiceAcquireHandler.ServeHTTP(w, r)
+		case PeerServiceAwaitTasksProcedure:
+			peerServiceAwaitTasksHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -561,4 +613,12 @@ func (UnimplementedPeerServiceHandler) KeepBlob(context.Context, *connect.Reques
 
 func (UnimplementedPeerServiceHandler) Invoke(context.Context, *connect.Request[v1.InvokeRequest]) (*connect.Response[v1.InvokeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.Invoke is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) Acquire(context.Context, *connect.Request[v1.AcquireRequest]) (*connect.Response[v1.AcquireResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.Acquire is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) AwaitTasks(context.Context, *connect.Request[v1.AwaitTasksRequest]) (*connect.Response[v1.AwaitTasksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.AwaitTasks is not implemented"))
 }
