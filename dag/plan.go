@@ -299,6 +299,10 @@ func (b *planning) shuffles() error {
 	for i, s := range b.plan.Stages {
 		if s.Input == storev1.InputKind_INPUT_KIND_REDUCE {
 			from := b.plan.Stages[s.From]
+			if from.External {
+				return inStage(s.Name, invalid("external_reduce", "stage %s is external, and puts out bytes: a reduce takes the records of a map or reduce", from.Name).
+					Hint("let a stage with a map function read it (each), and reduce that"))
+			}
 			if k := from.Function.GetKind(); k != wattlev1.FunctionKind_FUNCTION_KIND_MAP && k != wattlev1.FunctionKind_FUNCTION_KIND_REDUCE {
 				return inStage(s.Name, wrongKind(b.specs[s.From].Function, k, "a reduce takes the records of a map or reduce"))
 			}
