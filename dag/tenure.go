@@ -77,17 +77,18 @@ func (d *Dispatcher) extended(now time.Time, e Extended) {
 	}
 }
 
-// Overdue returns how the attempts ended whose clients let their lease end or had them for too long. That is to be recorded; until it
-// is, it is returned again now and then.
-func (d *Dispatcher) Overdue(now time.Time) (ends map[TaskID]*storev1.Finish) {
-	ends = map[TaskID]*storev1.Finish{}
-	for id, l := range d.leases {
-		t := l.tenure
-		if t == nil || !l.sent || now.Before(t.told.Add(LeaseTime)) {
-			continue
-		}
+// End is how an attempt ended, to be recorded.
+type End struct {
+	AttemptID
+	Finish *storev1.Finish
+}
+
+// Overdue returns how the attempts ended whose clients let their lease end or had them for too long, in order. Until that is recorded, it is
+// returned again now and then.
+func (d *Dispatcher) Overdue(now time.Time) (ends []End) {
+	for _, l := range d.leased(func(l *lease) bool { return l.tenure != nil && l.sent && !now.Before(l.tenure.told.Add(LeaseTime)) }) {
 		f := &storev1.Failure{}
-		switch {
+		switch t := l.tenure; {
 		case !now.Before(l.until):
 			f.Reason, f.Message, f.Trouble = "lease_lost", fmt.Sprintf("%s was not heard of within its lease of %s", l.holder, t.lease), true
 		case !t.deadline.IsZero() && !now.Before(t.deadline):
@@ -95,11 +96,11 @@ func (d *Dispatcher) Overdue(now time.Time) (ends map[TaskID]*storev1.Finish) {
 		default:
 			continue
 		}
-		t.told = now
+		l.tenure.told = now
 		d.counts.Lost++
-		ends[id] = &storev1.Finish{
-			Stage: id.Stage, Task: id.Index, Generation: l.Generation, Attempt: l.Attempt, External: true, Outcome: &storev1.Finish_Failed{Failed: f},
-		}
+		ends = append(ends, End{l.AttemptID, &storev1.Finish{
+			Stage: l.Task.Stage, Task: l.Task.Index, Generation: l.Generation, Attempt: l.Attempt, External: true, Outcome: &storev1.Finish_Failed{Failed: f},
+		}})
 	}
 	return ends
 }

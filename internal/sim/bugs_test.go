@@ -51,6 +51,7 @@ var knownBugs = []struct {
 	{"a key sent twice makes another job", "dag/transition.go", "if t.job = readJob(t.tx, t.id); t.job != nil {\n		return nil", "if t.job = readJob(t.tx, t.id); false {\n		return nil"},
 	{"a canceled job goes on", "dag/transition.go", "	if final(job.State) {\n		return nil, errFinal(id.Job)", "	if false {\n		return nil, errFinal(id.Job)"},
 	{"a stage starts before those it comes after", "dag/transition.go", "		return t.stage(n).State != wattlev1.StageState_STAGE_STATE_COMPLETED\n", "		return t.stage(n).State < wattlev1.StageState_STAGE_STATE_RUNNING\n"},
+	{"two clients have one attempt", "dag/external.go", "		r.Attempt++ // the client", "		// the client"},
 	{
 		"a leader that hands over says it is none", "shard/group.go",
 		"			g.queue = append(taken, g.queue...)\n			g.mu.Unlock()\n", "			g.mu.Unlock()\n			reply(taken, g.errNoLeader())\n",

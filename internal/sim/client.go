@@ -46,6 +46,10 @@ func (w *world) clients() {
 		s := &submitter{client: c}
 		return s.next, s.waits
 	})
+	begin("jobs", 1+w.rng.IntN(3), func(c client) (func(), func() bool) {
+		o := &outsider{client: c}
+		return o.next, func() bool { return o.task != nil }
+	})
 }
 
 // pause is how long a client thinks, or waits before it asks again.

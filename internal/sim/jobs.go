@@ -115,6 +115,9 @@ func (w *world) newJob(key string) *job {
 				calls = append(calls, s.Name)
 			}
 		}
+		if s.Function == "s/call" && w.chance(3) {
+			s.Function, s.External = "", true
+		}
 		if i > 0 && w.chance(4) {
 			s.After = []string{fmt.Sprintf("s%d", w.rng.IntN(i))}
 		}

@@ -110,12 +110,12 @@ func TestCuts(t *testing.T) {
 				if testing.Short() {
 					op += 10
 				}
-				r := Run(Config{Seed: 12, Faults: 3 * time.Second, Cut: &Cut{Machine: machine, Op: op, Mode: mode}})
+				r := Run(Config{Seed: 7, Faults: 3 * time.Second, Cut: &Cut{Machine: machine, Op: op, Mode: mode}})
 				if r.Err != nil {
 					t.Errorf("machine %d, operation %d, mode %d: %v", machine, op, mode, r.Err)
 				}
 				if r.Stats["crash"] == 0 {
-					for _, what := range []string{"jobs", "tasks completed", "aliases", "added", "joint changes", "entries trimmed", "given"} {
+					for _, what := range []string{"jobs", "tasks completed", "aliases", "added", "joint changes", "entries trimmed", "given", "acquired"} {
 						if r.Stats[what] == 0 {
 							t.Errorf("not once: %s", what)
 						}

@@ -108,6 +108,10 @@ func (k *worker) look() {
 	}
 	w, now := k.n.w, k.n.clock()
 	k.d.Expire(now)
+	for _, e := range k.d.Overdue(now) {
+		w.count(e.Finish.GetFailed().Reason)
+		k.finish(&attempt{Pick: dag.Pick{Task: e.Task, Generation: e.Generation, Attempt: e.Attempt}}, e.Finish)
+	}
 	for k.running < k.slots && k.begin(now) {
 	}
 	for _, id := range k.d.Due(now) {
@@ -314,19 +318,19 @@ func (k *worker) end(a *attempt, took time.Duration) {
 	case w.odd(25):
 		f.Outcome = released
 	default:
-		k.outcome(a, f)
+		w.outcome(a, f)
 	}
 	k.finish(a, f)
 }
 
-func (k *worker) outcome(a *attempt, f *storev1.Finish) {
-	switch b := k.n.w.audit.jobs[a.Task.Job].behaviour(a.Task); {
+func (w *world) outcome(a *attempt, f *storev1.Finish) {
+	switch b := w.audit.jobs[a.Task.Job].behaviour(a.Task); {
 	case b.fatal:
 		f.Outcome = &storev1.Finish_Failed{Failed: &storev1.Failure{Reason: "fatal", Message: "it always fails"}}
 	case a.Attempt <= b.failures:
 		f.Outcome = &storev1.Finish_Failed{Failed: &storev1.Failure{Reason: "flaky", Message: "it fails at first", Retryable: true}}
 	default:
-		out := k.n.w.audit.jobs[a.Task.Job].value(a.Task, a.Generation, a.work.Inputs)
+		out := w.audit.jobs[a.Task.Job].value(a.Task, a.Generation, a.work.Inputs)
 		f.Outcome = &storev1.Finish_Completed{Completed: &storev1.Output{Bytes: &storev1.Bytes{Digest: digest.Of(out).String(), Size: uint64(len(out))}}}
 	}
 }

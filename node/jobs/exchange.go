@@ -82,8 +82,8 @@ func (s *Scheduler) round() (r round) {
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
 	s.dispatcher.Expire(now)
-	for id, end := range s.dispatcher.Overdue(now) {
-		s.enqueue(id.Job, end)
+	for _, e := range s.dispatcher.Overdue(now) {
+		s.enqueue(e.Task.Job, e.Finish)
 	}
 	s.tellAwaiting()
 	r.expired = s.dispatcher.Due(now)
