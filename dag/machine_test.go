@@ -52,7 +52,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 	case "submit":
 		c.Change = &storev1.JobCommand_Submit{Submit: &storev1.Submit{Plan: parsePlan(t, d)}}
 	case "finish":
-		f := &storev1.Finish{Stage: stage, Task: task, Generation: generation, Attempt: attempt}
+		f := &storev1.Finish{Stage: stage, Task: task, Generation: generation, Attempt: attempt, External: d.HasArg("external")}
 		var ok, fail string
 		d.MaybeScanArgs(t, "ok", &ok)
 		d.MaybeScanArgs(t, "fail", &fail)
@@ -69,6 +69,14 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		c.Change = &storev1.JobCommand_Finish{Finish: f}
 	case "start":
 		c.Change = &storev1.JobCommand_Start{Start: &storev1.Start{Stage: stage, Task: task, Generation: generation, Attempt: attempt, Alone: d.HasArg("alone"), Term: leader}}
+	case "acquire":
+		var client string
+		d.ScanArgs(t, "client", &client)
+		c.Change = &storev1.JobCommand_Start{Start: &storev1.Start{
+			Stage: stage, Task: task, Generation: generation, Attempt: attempt, Term: leader, Client: client, Lease: int64(30 * time.Second),
+		}}
+	case "extend":
+		c.Change = &storev1.JobCommand_Extend{Extend: &storev1.Extend{Stage: stage, Task: task, Generation: generation, Attempt: attempt, Lease: int64(time.Minute)}}
 	case "lose":
 		c.Change = &storev1.JobCommand_Lose{Lose: &storev1.Lose{Stage: stage, Task: task, Generation: generation}}
 	case "cancel":
@@ -137,10 +145,16 @@ func (s *scenario) show(t *testing.T) string {
 			t.Fatal(err)
 		}
 		fmt.Fprintf(&b, "  %s: %s %d/%d:", st.Name, stateWord(st.State.String()), st.Completed, st.Tasks)
+		if st.External {
+			fmt.Fprintf(&b, " %d running:", st.Running)
+		}
 		counts := map[wattlev1.TaskState]uint32{}
 		for _, task := range tasks {
 			counts[task.State]++
 			fmt.Fprintf(&b, " %s", stateWord(task.State.String()))
+			if st.External && task.Node != "" {
+				fmt.Fprintf(&b, " (%s)", task.Node)
+			}
 		}
 		b.WriteByte('\n')
 		if len(tasks) != int(st.Tasks) || counts[wattlev1.TaskState_TASK_STATE_COMPLETED] != st.Completed {
@@ -174,6 +188,12 @@ func describe(effects []machine.Effect) string {
 			if e.Alone {
 				b.WriteString(" alone")
 			}
+			if e.External {
+				b.WriteString(" external")
+			}
+			if h := e.Tenure; h.Client != "" {
+				fmt.Fprintf(&b, ", which %s has since %s for %s", h.Client, h.Since.Sub(epoch), h.Lease)
+			}
 			b.WriteByte('\n')
 		case Hold:
 			if e.All {
@@ -187,6 +207,8 @@ func describe(effects []machine.Effect) string {
 			fmt.Fprintf(&b, "  deadline at %s\n", e.At.Sub(epoch))
 		case Ended:
 			fmt.Fprintf(&b, "  ended stage %d task %d gen %d attempt %d\n", e.Task.Stage, e.Task.Index, e.Generation, e.Attempt)
+		case Extended:
+			fmt.Fprintf(&b, "  extended stage %d task %d gen %d attempt %d for %s\n", e.Task.Stage, e.Task.Index, e.Generation, e.Attempt, e.Lease)
 		case Changed:
 		default:
 			fmt.Fprintf(&b, "  %T\n", e)
@@ -217,6 +239,8 @@ func parsePlan(t *testing.T, d *datadriven.TestData) *storev1.Plan {
 			switch {
 			case kind != 0:
 				s.Input, s.From, s.After = kind, n, append(s.After, n)
+			case k == "external":
+				s.External = true
 			case k == "after":
 				s.After = append(s.After, n)
 			case k == "tasks":

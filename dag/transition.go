@@ -370,7 +370,9 @@ func (t *transition) invalidate(stage, task uint32) {
 				t.reopen(uint32(n), i, r, r.Output.GetBytes().GetDigest())
 			default:
 				// It may be running on the old bytes: that attempt no longer counts.
-				t.letGo(uint32(n), r)
+				if t.letGo(uint32(n), r) {
+					t.effect(Ended{AttemptID: AttemptID{TaskID{t.id, uint32(n), i}, r.Generation, r.Attempt}})
+				}
 				r.Attempt++
 				r.Term = t.cmd.Term
 				r.State = wattlev1.TaskState_TASK_STATE_RETRYABLE
