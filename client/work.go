@@ -59,7 +59,7 @@ func (p *permanent) Unwrap() error { return p.error }
 // An error of fn is the attempt's, which may be tried again: see Permanent. Work waits for a node that is away, once one has answered.
 func (c *Client) Work(ctx context.Context, o WorkOptions, fn func(ctx context.Context, t *ExternalTask) ([]byte, error)) error {
 	o.Parallel = max(o.Parallel, 1)
-	if o.Lease == 0 {
+	if o.Lease <= 0 {
 		o.Lease = 30 * time.Second
 	}
 	if o.Ended == nil {

@@ -158,3 +158,31 @@ func TestExternalLeaseEnds(t *testing.T) {
 		}
 	})
 }
+
+// A node that stops does not wait for clients that wait for tasks.
+func TestStopWhileClientsWait(t *testing.T) {
+	t.Parallel()
+	both(t, node.Config{}, func(t *testing.T, n *target) {
+		const clients = 5
+		errs := make(chan error, clients)
+		for range clients {
+			go func() {
+				_, err := n.Jobs.AcquireTasks(t.Context(), connect.NewRequest(&wattlev1.AcquireTasksRequest{Wait: durationpb.New(time.Minute)}))
+				errs <- err
+			}()
+		}
+		// Somebody else is served meanwhile, so that they are on their way.
+		job := n.submit(`stages: [{name: s, external: true, pool: other, value: x}]`, nil)
+		task := n.acquire(t, &wattlev1.AcquireTasksRequest{Pool: "other"})
+		if err := n.finish(t.Context(), task.Token, "done"); err != nil {
+			t.Fatal(err)
+		}
+		n.complete(job.Id)
+		n.stop()
+		for range clients {
+			if err := <-errs; connect.CodeOf(err) != connect.CodeUnavailable {
+				t.Errorf("one that waited: %v", err)
+			}
+		}
+	})
+}
