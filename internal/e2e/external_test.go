@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -183,6 +185,58 @@ func TestStopWhileClientsWait(t *testing.T) {
 			if err := <-errs; connect.CodeOf(err) != connect.CodeUnavailable {
 				t.Errorf("one that waited: %v", err)
 			}
+		}
+	})
+}
+
+// Clients get whole files. One that changed since it was planned fails its task as it would in a function, and nobody gets it.
+func TestExternalFiles(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	large := strings.Repeat("large file ", 1_000_000)
+	for name, text := range map[string]string{"process/a": "a", "process/b": large, "binary/a": "a", "binary/b": large} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both(t, node.Config{AllowDirs: []string{dir}}, func(t *testing.T, n *target) {
+		files := filepath.Join(dir, map[bool]string{false: "process", true: "binary"}[n.bin])
+		job := n.submit(`stages: [{name: s, external: true, files: "${dir}", retry: {max_attempts: 1}}]`, map[string]string{"dir": files})
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		worked := make(chan error, 1)
+		go func() {
+			worked <- n.Work(ctx, client.WorkOptions{}, func(_ context.Context, x *client.ExternalTask) ([]byte, error) { return io.ReadAll(x.Input) })
+		}()
+		n.complete(job.Id)
+		stop()
+		if err := <-worked; err != nil {
+			t.Error(err)
+		}
+		if a, b := n.output(t, job.Id, "s", 0), n.output(t, job.Id, "s", 1); a != "a" || b != large {
+			t.Errorf("%.20q, and %d bytes", a, len(b))
+		}
+		changed := n.submit(`stages: [{name: s, external: true, files: "${dir}", retry: {max_attempts: 1}}]`, map[string]string{"dir": files})
+		if err := os.WriteFile(filepath.Join(files, "a"), []byte("another"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the job fails", func() bool {
+			res, err := n.Jobs.AcquireTasks(t.Context(), connect.NewRequest(&wattlev1.AcquireTasksRequest{MaxTasks: 2}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range res.Msg.Tasks {
+				if x.Task == 0 {
+					t.Error("a client got the task of the file that changed")
+				}
+			}
+			return n.get(t, changed.Id).State == wattlev1.JobState_JOB_STATE_FAILED
+		})
+		if e := n.get(t, changed.Id).Error; e.Reason != "input_changed" {
+			t.Errorf("it failed: %v", e)
 		}
 	})
 }
