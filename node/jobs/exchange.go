@@ -134,7 +134,7 @@ func (s *Scheduler) choose(now time.Time) {
 
 // give sends a node what it was granted.
 func (s *Scheduler) give(ctx context.Context, node string, grants []dag.Grant) {
-	attempts := s.handOut(ctx, grants)
+	attempts := s.handOut(ctx, node, grants)
 	s.mu.Lock()
 	s.stats.Given += uint64(len(attempts))
 	s.mu.Unlock()
@@ -144,7 +144,7 @@ func (s *Scheduler) give(ctx context.Context, node string, grants []dag.Grant) {
 }
 
 // handOut makes attempts of what was granted, once the starts are recorded that have to be.
-func (s *Scheduler) handOut(ctx context.Context, grants []dag.Grant) []*Attempt {
+func (s *Scheduler) handOut(ctx context.Context, to string, grants []dag.Grant) []*Attempt {
 	attempts := make([]*Attempt, len(grants))
 	var wg sync.WaitGroup
 	for i, g := range grants {
@@ -170,10 +170,10 @@ func (s *Scheduler) handOut(ctx context.Context, grants []dag.Grant) []*Attempt 
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
 	var given []*Attempt
-	for i, a := range attempts {
+	for _, a := range attempts {
 		switch {
 		case a == nil:
-		case s.dispatcher.Granted(now, grants[i].To, a.Pick):
+		case s.dispatcher.Granted(now, to, a.Pick):
 			given = append(given, a)
 		case a.Work.Stage.External:
 			s.enqueue(a.Task.Job, released(a.ID())) // it is recorded that a client has it

@@ -35,7 +35,7 @@ func (s *Scheduler) acquire(ctx context.Context, q *peerv1.AcquireRequest) []*At
 	if len(grants) == 0 {
 		return nil
 	}
-	attempts := s.handOut(ctx, grants)
+	attempts := s.handOut(ctx, q.Client, grants)
 	if ctx.Err() != nil { // nobody hears the answer
 		s.release(attempts)
 		return nil

@@ -933,7 +933,7 @@ type JobCommand_Finishes struct {
 }
 
 type JobCommand_Extend struct {
-	Extend *Extend `protobuf:"bytes,12,opt,name=extend,proto3,oneof"`
+	Extend *Extend `protobuf:"bytes,13,opt,name=extend,proto3,oneof"`
 }
 
 func (*JobCommand_Submit) isJobCommand_Change() {}
@@ -1016,8 +1016,8 @@ type Start struct {
 	// node only, is any.
 	Term uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
 	// Of an external stage: who gets the attempt, and for how long (nanoseconds).
-	Client        string `protobuf:"bytes,7,opt,name=client,proto3" json:"client,omitempty"`
-	Lease         int64  `protobuf:"varint,8,opt,name=lease,proto3" json:"lease,omitempty"`
+	Client        string `protobuf:"bytes,8,opt,name=client,proto3" json:"client,omitempty"`
+	Lease         int64  `protobuf:"varint,9,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2348,7 +2348,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x06delete\x18\n" +
 	" \x01(\v2\x17.wattle.store.v1.DeleteH\x00R\x06delete\x127\n" +
 	"\bfinishes\x18\v \x01(\v2\x19.wattle.store.v1.FinishesH\x00R\bfinishes\x121\n" +
-	"\x06extend\x18\f \x01(\v2\x17.wattle.store.v1.ExtendH\x00R\x06extendB\b\n" +
+	"\x06extend\x18\r \x01(\v2\x17.wattle.store.v1.ExtendH\x00R\x06extendB\b\n" +
 	"\x06change\"3\n" +
 	"\x06Submit\x12)\n" +
 	"\x04plan\x18\x01 \x01(\v2\x15.wattle.store.v1.PlanR\x04plan\"\xc3\x01\n" +
@@ -2361,8 +2361,8 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05alone\x18\x05 \x01(\bR\x05alone\x12\x12\n" +
 	"\x04term\x18\x06 \x01(\x04R\x04term\x12\x16\n" +
-	"\x06client\x18\a \x01(\tR\x06client\x12\x14\n" +
-	"\x05lease\x18\b \x01(\x03R\x05lease\"\x82\x01\n" +
+	"\x06client\x18\b \x01(\tR\x06client\x12\x14\n" +
+	"\x05lease\x18\t \x01(\x03R\x05lease\"\x82\x01\n" +
 	"\x06Extend\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
