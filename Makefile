@@ -22,6 +22,10 @@ START ?= 1
 sim: ## clusters in which everything goes wrong: SEEDS=20000 of them, from START=1
 	$(GO) test ./internal/sim -run TestSeeds -timeout 0 -v -args -seeds $(SEEDS) -start $(START)
 
+.PHONY: million
+million: ## a million tasks that do nothing on three nodes, of which two are killed and replaced
+	$(GO) test ./internal/e2e -run TestMillion -v -count=1 -timeout 60m -args -million 1000000
+
 .PHONY: netns
 netns: ## the main job on three machines that share nothing, as root
 	bash scripts/netns.sh

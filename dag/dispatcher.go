@@ -121,10 +121,10 @@ func (d *Dispatcher) forget(shard uint32) {
 	}
 }
 
-// Next hands out the attempt that is to start here, if there is one. One that may have been started before comes with the
-// command that has to be recorded first; then Started or Refused says how that went. In the end comes Done, in any case but
+// Next hands out the attempt that is to start here, if there is one. One that may have been started before comes with
+// what has to be recorded first; then Started or Refused says how that went. In the end comes Done, in any case but
 // Refused.
-func (d *Dispatcher) Next(now time.Time, t Taker) (p Pick, start *storev1.JobCommand, ok bool) {
+func (d *Dispatcher) Next(now time.Time, t Taker) (p Pick, start *storev1.Start, ok bool) {
 	p, again, ok := d.queue.Next(now, t)
 	if !again.IsZero() && (d.again.IsZero() || again.Before(d.again)) {
 		d.again = again
@@ -134,9 +134,24 @@ func (d *Dispatcher) Next(now time.Time, t Taker) (p Pick, start *storev1.JobCom
 		return p, nil, ok
 	}
 	d.queue.Starting(p.Task)
-	return p, &storev1.JobCommand{Job: string(p.Task.Job), Change: &storev1.JobCommand_Start{Start: &storev1.Start{
+	return p, &storev1.Start{
 		Stage: p.Task.Stage, Task: p.Task.Index, Generation: p.Generation, Attempt: p.Attempt, Alone: p.Alone, Term: term,
-	}}}, true
+	}, true
+}
+
+// What is to be recorded before it starts is recorded together with what comes after it: as much as runs in so short a time.
+const (
+	aheadTime = 5 * time.Millisecond
+	mostAhead = 64
+)
+
+// Ahead returns how many attempts are worth to be started together with one that has to be recorded first, itself included.
+func (d *Dispatcher) Ahead(p Pick) int {
+	j := d.queue.jobs[p.Task.Job]
+	if j == nil || p.Alone || j.stage(p.Task.Stage).pace.mean == 0 {
+		return 1
+	}
+	return int(max(1, min(mostAhead, aheadTime/j.stage(p.Task.Stage).pace.mean)))
 }
 
 // Started says that the start of an attempt is recorded, and as which attempt. It returns what begins.

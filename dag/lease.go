@@ -111,7 +111,7 @@ type Reply struct {
 type Grant struct {
 	To string
 	Pick
-	Start *storev1.JobCommand
+	Start *storev1.Start
 }
 
 // leased returns the leases that match, in order.

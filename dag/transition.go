@@ -162,6 +162,15 @@ func (t *transition) start(c *storev1.Start) *fault.Error {
 	return nil
 }
 
+// starts takes several as if they came one by one.
+func (t *transition) starts(c *storev1.Starts) {
+	for _, s := range c.Starts {
+		t.result.Attempt = 0
+		_ = t.start(s) // then there is no attempt
+		t.result.Attempts = append(t.result.Attempts, t.result.Attempt)
+	}
+}
+
 func (t *transition) fail(stage, task, attempt uint32, reason, message string) {
 	t.finalize(wattlev1.JobState_JOB_STATE_FAILED, &wattlev1.JobError{
 		Message: message, Stage: t.plan.Stages[stage].Name, Task: task, Attempt: attempt, Reason: reason,

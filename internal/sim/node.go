@@ -162,7 +162,7 @@ func (n *node) plan(what string, after time.Duration, do func()) {
 	start := n.starts
 	n.w.after(after, string(n.id)+" "+what, func() {
 		if n.starts == start && n.engine != nil {
-			do()
+			n.guard(do)
 		}
 	})
 }

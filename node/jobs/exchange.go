@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/wattlehq/wattle/dag"
@@ -125,30 +124,14 @@ func (s *Scheduler) choose(now time.Time) {
 
 // give sends a node what it was granted, once the starts are recorded that have to be.
 func (s *Scheduler) give(ctx context.Context, node string, grants []dag.Grant) {
-	attempts := make([]*Attempt, len(grants))
-	var wg sync.WaitGroup
+	picks := make([]pick, len(grants))
 	for i, g := range grants {
-		prepare := func() {
-			a, err := s.prepare(ctx, g.Pick, g.Start)
-			if err != nil {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				s.dispatcher.Refused(a.Pick)
-				s.poke()
-				return
-			}
-			attempts[i] = a
-		}
-		if g.Start == nil {
-			prepare()
-		} else {
-			wg.Go(prepare)
-		}
+		picks[i] = pick{g.Pick, g.Start}
 	}
-	wg.Wait()
+	attempts := s.prepare(ctx, picks)
 	s.mu.Lock()
 	now := s.cfg.Now()
-	attempts = slices.DeleteFunc(attempts, func(a *Attempt) bool { return a == nil || !s.dispatcher.Granted(now, node, a.Pick) })
+	attempts = slices.DeleteFunc(attempts, func(a *Attempt) bool { return !s.dispatcher.Granted(now, node, a.Pick) })
 	s.stats.Given += uint64(len(attempts))
 	s.poke()
 	s.mu.Unlock()
