@@ -101,6 +101,9 @@ type Stats struct {
 	Started, Completed, Failed, Released, Restarted uint64
 	// Given are attempts that went to other nodes, Taken those that came from them.
 	Given, Taken uint64
+	// Fenced are outcomes that did not count.
+	Fenced uint64
+	dag.Counts
 }
 
 // NewScheduler returns a Scheduler that starts nothing. Connect must be called before it is used: shards and scheduler know
@@ -411,5 +414,7 @@ func (s *Scheduler) Load() (running, leading int) {
 func (s *Scheduler) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stats
+	stats := s.stats
+	stats.Counts = s.dispatcher.Counts()
+	return stats
 }
