@@ -30,6 +30,10 @@ million: ## a million tasks that do nothing on three nodes, of which two are kil
 netns: ## the main job on three machines that share nothing, as root
 	bash scripts/netns.sh
 
+.PHONY: spread
+spread: ## what three machines bring over one, as root
+	bash scripts/spread.sh
+
 .PHONY: bugs
 bugs: ## whether the simulator finds the mistakes we know, each built in
 	$(GO) test ./internal/sim -run TestBugs -timeout 0 -v -args -bugs 2000

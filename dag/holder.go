@@ -230,7 +230,7 @@ func (h *Holder) Want() int {
 		rtt := time.Duration(0)
 		for _, p := range h.peers {
 			if p.asked {
-				rtt = max(rtt, p.rtt())
+				rtt = max(rtt, slices.Max(p.rtts[:])) // as slow as it can be
 			}
 		}
 		ahead = min(h.cfg.Slots, max((h.cfg.Slots+9)/10, int(math.Ceil(2*float64(h.cfg.Slots)*float64(rtt)/float64(h.pace.mean)))))

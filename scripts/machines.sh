@@ -63,6 +63,13 @@ quota() {
   fi
   echo "$2" >"$g/cgroup.procs"
 }
+# freely takes the shares away again.
+freely() {
+  for n in 1 2 3; do
+    local g=$cgroup/$id-$n
+    if [ -e "$g/cpu.max" ]; then echo "max 100000" >"$g/cpu.max"; elif [ -d "$g" ]; then echo -1 >"$g/cpu.cfs_quota_us"; fi
+  done
+}
 at() { echo "$net.$1:7070"; }
 up() { # machine, further flags
   local n=$1; shift
