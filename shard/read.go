@@ -71,7 +71,7 @@ func (g *group) settleReads(states []raft.ReadState) {
 // wakeReads answers the reads whose index is applied.
 func (g *group) wakeReads() {
 	g.mu.Lock()
-	applied := g.applied.Load()
+	applied := g.stands.Load().index
 	var due []func(error)
 	keep := g.awaited[:0]
 	for _, a := range g.awaited {
