@@ -229,6 +229,10 @@ func (g *group) enqueueRead(done func(error)) bool {
 	return len(g.reads) == 1
 }
 
+// early tells that the first election since the start may be on its way: what is asked for is not wrong then, and waits for the leader. But
+// not for ever: where no quorum is, there is none.
+func (g *group) early() bool { return g.leadTerm.Load() == 0 && !g.hasLead && g.ticks <= readTicks }
+
 // propose moves what is queued into the log, one entry at a time.
 func (g *group) propose() {
 	for {
@@ -238,8 +242,7 @@ func (g *group) propose() {
 			size += len(g.queue[n].p.Body)
 			n++
 		}
-		// Before the first election a proposal is early, not wrong: it waits for the leader.
-		if n == 0 || g.inflight >= maxInflight || g.leadTerm.Load() == 0 && !g.hasLead {
+		if n == 0 || g.inflight >= maxInflight || g.early() {
 			g.mu.Unlock()
 			return
 		}

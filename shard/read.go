@@ -17,7 +17,7 @@ func (g *group) ask() {
 	reads, lead := g.reads, g.leadTerm.Load()
 	// A new leader knows what was acknowledged before its term only once an entry of its own is committed. raft waits for
 	// that itself, but not where there is a single voter.
-	if len(reads) == 0 || lead == 0 && !g.hasLead || lead != 0 && g.caughtUp.Load() != lead {
+	if len(reads) == 0 || g.early() || lead != 0 && g.caughtUp.Load() != lead {
 		g.mu.Unlock()
 		return
 	}
