@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // book is what clients were told.
@@ -18,6 +19,7 @@ type book struct {
 	again    int
 	seen     map[string]int // finished jobs that were compared, by kind
 	moves    int
+	took     []time.Duration // by jobs, until they were acknowledged
 }
 
 // alias was moved again and again, until a move was not answered.
@@ -67,9 +69,11 @@ func (b *book) unanswered(what string) {
 	b.none[what]++
 }
 
-func (b *book) taken(j *job) {
+// taken notes a job that was acknowledged so long after it was first handed over.
+func (b *book) taken(j *job, took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.took = append(b.took, took)
 	b.jobs = append(b.jobs, j)
 }
 
@@ -101,6 +105,20 @@ func (b *book) String() string {
 		}
 		return strings.Join(out, ", ")
 	}
-	return fmt.Sprintf("acknowledged: %d jobs (results compared: %s), %d submitted again, %d versions, %d moves of %d aliases; without an answer: %s",
-		len(b.jobs), counts(b.seen), b.again, len(b.versions), b.moves, len(b.aliases), counts(b.none))
+	took := quantiles(b.took, 0.5, 0.99, 1)
+	return fmt.Sprintf("acknowledged: %d jobs (half within %s, 99%% within %s, all within %s of the first try; results compared: %s), %d submitted again, %d versions, %d moves of %d aliases; without an answer: %s",
+		len(b.jobs), took[0], took[1], took[2], counts(b.seen), b.again, len(b.versions), b.moves, len(b.aliases), counts(b.none))
+}
+
+// quantiles sorts times and returns those below which shares of them lie.
+func quantiles(all []time.Duration, shares ...float64) (at []time.Duration) {
+	slices.Sort(all)
+	for _, q := range shares {
+		var d time.Duration
+		if len(all) > 0 {
+			d = all[int(q*float64(len(all)-1))].Round(10 * time.Microsecond)
+		}
+		at = append(at, d)
+	}
+	return at
 }

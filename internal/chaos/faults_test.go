@@ -82,6 +82,19 @@ var kinds = []fault{
 		f.a.start()
 		f.a.awaitReady() // calls need nobody else
 	}},
+	{"wipe", 0, time.Second, func(f *faulty) {
+		if w := f.whole(); w != "" {
+			f.logf("  not now: %s", w) // what is lost must be elsewhere
+			return
+		}
+		f.a.kill(syscall.SIGKILL)
+		f.a.wipe()
+		f.a.start()
+		f.a.awaitReady()
+		if !f.until(drainTime, f.whole) && f.ctx.Err() == nil {
+			f.violate("not whole %s after node %d came back without its disk: %s", drainTime, f.a.n, f.whole())
+		}
+	}},
 	{"slow-link", 4 * time.Second, 10 * time.Second, func(f *faulty) {
 		if len(f.net.shape) > 0 {
 			f.leader().slow(f.net.shape[f.rng.IntN(len(f.net.shape))])
@@ -104,6 +117,7 @@ func (r *run) breakThings(ctx context.Context) {
 	}
 	for {
 		r.rng.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
+		mix(some)
 		for _, k := range some {
 			f := &faulty{run: r, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 2))}
 			before, hold := r.draw(500*time.Millisecond, 3*time.Second), r.draw(k.least, k.most)
@@ -127,6 +141,17 @@ func (r *run) breakThings(ctx context.Context) {
 			r.violate("not whole %s after the last fault: %s", drainTime, r.whole())
 		}
 	}
+}
+
+// mix brings one of every family forward: a short run shall have something of everything.
+func mix(all []fault) {
+	family := func(f fault) string { name, _, _ := strings.Cut(f.kind, "-"); return name }
+	earlier, nth := map[string]int{}, map[string]int{}
+	for _, f := range all {
+		nth[f.kind] = earlier[family(f)]
+		earlier[family(f)]++
+	}
+	slices.SortStableFunc(all, func(a, b fault) int { return nth[a.kind] - nth[b.kind] })
 }
 
 func (r *run) draw(least, most time.Duration) time.Duration {

@@ -92,7 +92,7 @@ func (r *run) newJob(rng *rand.Rand, name string) *job {
 		j.kind = "wordcount"
 		text = fmt.Sprintf("{name: %s, stages: [{name: count, function: wordcount/map, combiner: wordcount/sum, files: {dir: %s, glob: \"*.txt\", split_bytes: %d}}, {name: total, function: wordcount/reduce, reduce: {stage: count, partitions: 3}}]}",
 			name, filepath.Join(r.net.dir, "texts"), 8000+rng.IntN(30000))
-		j.is = r.isWordCount
+		j.is = isWordCount
 	}
 	spec, err := dag.ParseSpec([]byte(text), nil)
 	if err != nil {
@@ -160,8 +160,8 @@ func field(r *bytes.Reader, more uint64) (string, error) {
 	return string(b), err
 }
 
-// isWordCount counts the words of the texts another way than the plugin.
-func (r *run) isWordCount(got []byte) error {
+// wordCount counts the words of the texts another way than the plugin.
+func wordCount() map[string]int {
 	want := map[string]int{}
 	for i := range 12 {
 		want["file"] += 400
@@ -171,6 +171,12 @@ func (r *run) isWordCount(got []byte) error {
 			want[fmt.Sprintf("word%c", 'a'+rune(j%(i+3)))]++
 		}
 	}
+	return want
+}
+
+// isWordCount reads records of words and numbers.
+func isWordCount(got []byte) error {
+	want := wordCount()
 	counts := map[string]int{}
 	w := client.NewRecordWriter(func(key, value []byte) error {
 		n := 0
@@ -194,10 +200,11 @@ func (r *run) submitJobs(ctx context.Context, who int) {
 	rng := rand.New(rand.NewPCG(uint64(r.begun.UnixNano()), uint64(10+who)))
 	for n := 1; pause(ctx, 100*time.Millisecond); n++ {
 		j := r.newJob(rng, fmt.Sprintf("job-%d-%d", who, n))
+		start := time.Now()
 		if !r.submit(ctx, rng, j) {
 			continue
 		}
-		r.book.taken(j)
+		r.book.taken(j, time.Since(start))
 		if rng.IntN(3) == 0 {
 			r.resubmit(ctx, rng, j)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -61,6 +60,7 @@ func (r *run) load(ctx context.Context, wg *sync.WaitGroup) {
 type calls struct {
 	mu                         sync.Mutex
 	answered, excused, refused int
+	apart                      int             // answered in time although some machines could not hear each other
 	took                       []time.Duration // of those that had to be answered; some, drawn evenly
 	slowest                    time.Duration
 }
@@ -69,9 +69,12 @@ func newCalls() *calls { return &calls{} }
 
 const kept = 10000
 
-func (c *calls) note(took time.Duration, err error, judged bool) {
+func (c *calls) note(took time.Duration, err error, judged, apart bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if judged && apart && err == nil {
+		c.apart++
+	}
 	switch {
 	case err == nil:
 		c.answered++
@@ -94,15 +97,9 @@ func (c *calls) note(took time.Duration, err error, judged bool) {
 func (c *calls) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	slices.Sort(c.took)
-	at := func(q float64) time.Duration {
-		if len(c.took) == 0 {
-			return 0
-		}
-		return c.took[int(q*float64(len(c.took)-1))].Round(10 * time.Microsecond)
-	}
-	return fmt.Sprintf("%d answered, %d not while the node itself was down, frozen, slow or full, %d not although it had to; half within %s, 99%% within %s, 99.9%% within %s, the slowest %s",
-		c.answered, c.excused, c.refused, at(0.5), at(0.99), at(0.999), c.slowest.Round(time.Millisecond))
+	at := quantiles(c.took, 0.5, 0.99, 0.999)
+	return fmt.Sprintf("%d answered, %d of them on a side of a partition; %d not while the node itself was down, frozen, slow or full, %d not although it had to; half within %s, 99%% within %s, 99.9%% within %s, the slowest %s",
+		c.answered, c.apart, c.excused, c.refused, at[0], at[1], at[2], c.slowest.Round(time.Millisecond))
 }
 
 // call calls a function on one node, again and again. It must answer within callTime whatever happens to other nodes and to the network.
@@ -110,6 +107,7 @@ func (r *run) call(ctx context.Context, m *machine, caller int) {
 	for i := 0; pause(ctx, 40*time.Millisecond); i++ {
 		payload := fmt.Appendf(nil, "call %d of caller %d at machine %d", i, caller, m.n)
 		fine, epoch := m.health()
+		apart := r.net.apart()
 		// The end of the run does not end a call.
 		once, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTime)
 		start := time.Now()
@@ -121,7 +119,7 @@ func (r *run) call(ctx context.Context, m *machine, caller int) {
 		}
 		still, now := m.health()
 		judged := fine && still && epoch == now
-		r.calls.note(took, err, judged)
+		r.calls.note(took, err, judged, apart && r.net.apart())
 		if err != nil && judged {
 			r.violate("call %q failed after %s although node %d was there: %v", payload, took.Round(time.Millisecond), m.n, err)
 		}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,6 +49,7 @@ type machine struct {
 	stopped, slowed bool
 	full, wasFull   bool
 	cut             map[*machine]bool // what it sends there is lost
+	settled         bool              // its node was ready once
 	fine            bool              // nothing is wrong with the machine itself, and its node was ready
 	epoch           int               // counts the changes of fine
 }
@@ -101,7 +103,7 @@ func newNetwork(r *run, size int) *network {
 	}
 	for _, m := range n.machines {
 		for _, o := range n.machines {
-			if m != o && m.n > 1 {
+			if m != o {
 				m.join = strings.TrimPrefix(m.join+","+o.addr, ",")
 			}
 		}
@@ -226,7 +228,7 @@ func (m *machine) start() {
 	own := filepath.Join(m.net.dir, "own")
 	args := append(m.enter[1:len(m.enter):len(m.enter)], filepath.Join(m.net.dir, "wattle"), "up", "--data", filepath.Join(own, "data"), "--addr", m.addr, "--insecure",
 		"--allow-dir", filepath.Join(m.net.dir, "texts"), "--shards", "16", "--trim-entries", "100", "--slots", "4", "--collect-interval", "20s", "--pin-ttl", "2m")
-	if m.join != "" {
+	if m.n > 1 || m.settled { // the first one founds the cluster
 		args = append(args, "--join", m.join)
 	}
 	p := &process{cmd: exec.Command(m.enter[0], args...), exited: make(chan struct{})}
@@ -336,6 +338,7 @@ func (m *machine) awaitReady() {
 	})
 	m.mu.Lock()
 	m.fine = ok && m.proc != nil
+	m.settled = m.settled || m.fine
 	m.mu.Unlock()
 	if !ok && r.ctx.Err() == nil {
 		r.violate("node %d is not ready after %s: %s; its log ends: %s", m.n, readyTime, last, m.tail())
@@ -372,6 +375,15 @@ func (m *machine) lose(to *machine) {
 	m.cut[to] = true
 }
 
+// apart tells whether some machines cannot hear others.
+func (n *network) apart() bool {
+	return slices.ContainsFunc(n.machines, func(m *machine) bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return len(m.cut) > 0
+	})
+}
+
 // slow makes everything slow that the machine sends.
 func (m *machine) slow(how []string) {
 	m.mu.Lock()
@@ -379,6 +391,13 @@ func (m *machine) slow(how []string) {
 	m.unfine()
 	m.net.tool("tc", append([]string{"-n", m.ns, "qdisc", "replace", "dev", m.dev, "root"}, how...)...)
 	m.slowed = true
+}
+
+// wipe takes the node's data away, while it is down.
+func (m *machine) wipe() {
+	if err := os.RemoveAll(filepath.Join(m.disk, "data")); err != nil {
+		m.net.r.t.Error(err)
+	}
 }
 
 func (m *machine) filler() string { return filepath.Join(m.disk, "filler") }
