@@ -30,6 +30,17 @@ type faulty struct {
 	a, b, c *machine
 }
 
+// alone is the fault that must not come together with another: what it destroys must be elsewhere.
+const alone = "wipe"
+
+func (r *run) faulty() *faulty {
+	f := &faulty{run: r, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 2))}
+	ms := slices.Clone(r.net.machines)
+	r.rng.Shuffle(len(ms), func(i, j int) { ms[i], ms[j] = ms[j], ms[i] })
+	f.a, f.b, f.c = ms[0], ms[1], ms[2]
+	return f
+}
+
 // kinds are all faults. LeaseTime of package dag is 5 s: a node may be frozen for less and for more.
 var kinds = []fault{
 	{"kill-leader", time.Second, 6 * time.Second, func(f *faulty) { f.leader().kill(syscall.SIGKILL) }},
@@ -65,7 +76,9 @@ var kinds = []fault{
 			f.apart(f.a, f.b)
 			f.apart(f.a, f.c)
 			f.rest(1500 * time.Millisecond)
-			f.mend()
+			for _, m := range f.net.machines {
+				m.mend()
+			}
 			f.rest(time.Second)
 		}
 	}},
@@ -82,7 +95,7 @@ var kinds = []fault{
 		f.a.start()
 		f.a.awaitReady() // calls need nobody else
 	}},
-	{"wipe", 0, time.Second, func(f *faulty) {
+	{alone, 0, time.Second, func(f *faulty) {
 		if w := f.whole(); w != "" {
 			f.logf("  not now: %s", w) // what is lost must be elsewhere
 			return
@@ -115,21 +128,25 @@ func (r *run) breakThings(ctx context.Context) {
 	if len(some) == 0 {
 		r.t.Fatalf("-chaos.faults=%s names no kind of fault", *chaosKinds)
 	}
-	for {
+	for round := 0; ; round++ {
 		r.rng.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
 		mix(some)
 		for _, k := range some {
-			f := &faulty{run: r, rng: rand.New(rand.NewPCG(r.rng.Uint64(), 2))}
 			before, hold := r.draw(500*time.Millisecond, 3*time.Second), r.draw(k.least, k.most)
-			ms := slices.Clone(r.net.machines)
-			r.rng.Shuffle(len(ms), func(i, j int) { ms[i], ms[j] = ms[j], ms[i] })
-			f.a, f.b, f.c = ms[0], ms[1], ms[2]
+			both := []fault{k}
+			// From the second round on, some come while another one is there.
+			if second := some[r.rng.IntN(len(some))]; round > 0 && r.rng.IntN(3) == 0 && k.kind != alone && second.kind != alone {
+				both = append(both, second)
+			}
 			if !pause(ctx, before) {
 				return
 			}
-			r.logf("%s, machines %d %d %d, for %s", k.kind, f.a.n, f.b.n, f.c.n, hold.Round(100*time.Millisecond))
-			r.faults[k.kind]++
-			k.do(f)
+			for _, k := range both {
+				f := r.faulty()
+				r.logf("%s, machines %d %d %d, for %s", k.kind, f.a.n, f.b.n, f.c.n, hold.Round(100*time.Millisecond))
+				r.faults[k.kind]++
+				k.do(f)
+			}
 			more := pause(ctx, hold)
 			r.heal()
 			if !more {
@@ -175,12 +192,6 @@ func (f *faulty) rest(most time.Duration) { pause(f.ctx, time.Duration(f.rng.Int
 func (f *faulty) apart(a, b *machine) {
 	a.lose(b)
 	b.lose(a)
-}
-
-func (f *faulty) mend() {
-	for _, m := range f.net.machines {
-		m.heal()
-	}
 }
 
 // leader returns the machine that leads the most shards, worker one that runs the most tasks, as far as a node knows.

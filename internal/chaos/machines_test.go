@@ -282,8 +282,12 @@ func (m *machine) kill(sig syscall.Signal) {
 	}
 	p.expected.Store(true)
 	_ = p.cmd.Process.Signal(sig)
+	_ = p.cmd.Process.Signal(syscall.SIGCONT) // it may be frozen
 	select {
 	case <-p.exited:
+		if sig == syscall.SIGTERM && !p.cmd.ProcessState.Success() && !m.wasFull {
+			m.net.r.violate("node %d was told to stop and ended with %v: %s", m.n, p.cmd.ProcessState, m.tail())
+		}
 	case <-time.After(readyTime):
 		m.net.r.violate("node %d does not end after %v", m.n, sig)
 		_ = p.cmd.Process.Kill()
@@ -304,13 +308,10 @@ func (m *machine) freeze() {
 
 // heal ends everything that is wrong with the machine.
 func (m *machine) heal() {
+	m.mend()
 	defer m.start()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for to := range m.cut {
-		m.net.ip("-n", m.ns, "neigh", "del", to.ip, "dev", m.dev)
-	}
-	clear(m.cut)
 	if m.slowed {
 		m.net.tool("tc", "-n", m.ns, "qdisc", "del", "dev", m.dev, "root")
 		m.slowed = false
@@ -327,15 +328,31 @@ func (m *machine) heal() {
 	m.stopped = false
 }
 
+// mend lets what the machine sends arrive again.
+func (m *machine) mend() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for to := range m.cut {
+		m.net.ip("-n", m.ns, "neigh", "del", to.ip, "dev", m.dev)
+	}
+	clear(m.cut)
+}
+
 // awaitReady waits until the node takes requests.
 func (m *machine) awaitReady() {
 	r := m.net.r
 	last := ""
 	ok := r.until(readyTime, func() string {
+		if m.hampered() {
+			return ""
+		}
 		m.start() // it may have found only now that its disk was full
 		last = m.ready()
 		return last
 	})
+	if m.hampered() {
+		return
+	}
 	m.mu.Lock()
 	m.fine = ok && m.proc != nil
 	m.settled = m.settled || m.fine
@@ -343,6 +360,13 @@ func (m *machine) awaitReady() {
 	if !ok && r.ctx.Err() == nil {
 		r.violate("node %d is not ready after %s: %s; its log ends: %s", m.n, readyTime, last, m.tail())
 	}
+}
+
+// hampered tells that the machine has another fault, with which its node need not become ready.
+func (m *machine) hampered() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.full || m.slowed || m.stopped
 }
 
 func (m *machine) ready() string {
