@@ -18,6 +18,7 @@ import (
 type hashes struct {
 	mu       sync.Mutex
 	known    map[uint32]map[uint64]said
+	broken   map[uint32]bool // that is said once: from there on everything differs
 	order    map[uint32][]uint64
 	compared int
 }
@@ -28,7 +29,7 @@ type said struct {
 }
 
 func newHashes() *hashes {
-	return &hashes{known: map[uint32]map[uint64]said{}, order: map[uint32][]uint64{}}
+	return &hashes{known: map[uint32]map[uint64]said{}, broken: map[uint32]bool{}, order: map[uint32][]uint64{}}
 }
 
 // remembered is of how many entries of a shard the hashes are kept.
@@ -39,9 +40,10 @@ func (h *hashes) hear(shards []*wattlev1.Shard) (differ []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range shards {
+		before := len(differ)
 		for _, p := range s.Replicas {
-			if p.Applied == 0 {
-				continue // it did not answer
+			if p.Applied == 0 || h.broken[s.Id] {
+				continue // its node did not answer
 			}
 			known := h.known[s.Id]
 			if known == nil {
@@ -58,13 +60,15 @@ func (h *hashes) hear(shards []*wattlev1.Shard) (differ []string) {
 					h.order[s.Id] = o[1:]
 				}
 			case was.hash != p.Hash:
+				h.broken[s.Id] = true
 				differ = append(differ, fmt.Sprintf("shard %d at entry %d: %016x in replica %d at %s, %016x in replica %d at %s",
 					s.Id, p.Applied, was.hash, was.replica, was.node, p.Hash, p.Id, p.Node))
 			case was.replica != p.Id:
 				h.compared++
 			}
 		}
-		if s.Differs && len(differ) == 0 {
+		if s.Differs && len(differ) == before && !h.broken[s.Id] {
+			h.broken[s.Id] = true
 			differ = append(differ, fmt.Sprintf("shard %d, as a node says: %v", s.Id, s))
 		}
 	}

@@ -27,6 +27,7 @@ func TestHashesDiffer(t *testing.T) {
 	}
 	// Long after one of them said it, and of the same replica, too.
 	for replica := range uint64(2) {
+		clear(h.broken)
 		if d := h.hear(at(replica+1, remembered+100, 7)); len(d) != 1 || !strings.Contains(d[0], "shard 3 at entry 5100") {
 			t.Errorf("replica %d: %v", replica+1, d)
 		}
