@@ -115,8 +115,9 @@ func (r *run) found() {
 // break_ lets clients work while faults come, and ends all of them.
 func (r *run) break_() {
 	ctx, cancel := context.WithTimeout(r.ctx, *chaosTime)
-	defer cancel()
 	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
 	r.load(ctx, &wg)
 	wg.Go(func() { r.sample(ctx) })
 	r.breakThings(ctx)
