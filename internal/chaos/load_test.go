@@ -53,7 +53,9 @@ func (r *run) load(ctx context.Context, wg *sync.WaitGroup) {
 	for i := range 6 {
 		wg.Go(func() { r.submitJobs(ctx, i) })
 	}
-	wg.Go(func() { r.pushVersions(ctx) })
+	for i := range 3 {
+		wg.Go(func() { r.pushVersions(ctx, i) })
+	}
 }
 
 // calls is what came of them.
@@ -130,11 +132,11 @@ func (r *run) call(ctx context.Context, m *machine, caller int) {
 func (r *run) one(rng *rand.Rand) *machine { return r.net.machines[rng.IntN(len(r.net.machines))] }
 
 // pushVersions publishes versions that say which they are, and points aliases at them.
-func (r *run) pushVersions(ctx context.Context) {
-	rng := rand.New(rand.NewPCG(uint64(r.begun.UnixNano()), 3))
+func (r *run) pushVersions(ctx context.Context, who int) {
+	rng := rand.New(rand.NewPCG(uint64(r.begun.UnixNano()), uint64(100+who)))
 	alias := r.book.newAlias()
 	for n := 1; pause(ctx, 1500*time.Millisecond); n++ {
-		stamp := fmt.Sprintf("%016d", n)
+		stamp := fmt.Sprintf("%d%015d", who+1, n)
 		wasm := bytes.Replace(testdata.Wasm("stamp"), []byte("0000000000000000"), []byte(stamp), 1)
 		v, err := r.push(ctx, rng, wasm)
 		if err != nil {

@@ -61,6 +61,9 @@ type process struct {
 	expected atomic.Bool // it was told to end
 }
 
+// program is not called wattle: whoever ends what runs under that name on this computer does not mean these.
+const program = "chaosnode"
+
 // diskBytes is the size of a machine's file system: what a run leaves behind until its end has to fit.
 func diskBytes() int64 { return 384<<20 + int64(*chaosTime/time.Minute)*(16<<20) }
 
@@ -86,7 +89,7 @@ func newNetwork(r *run, size int) *network {
 			f()
 		}
 	}()
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "wattle"), "github.com/wattlehq/wattle/cmd/wattle").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, program), "github.com/wattlehq/wattle/cmd/wattle").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for _, d := range []string{"own", "texts"} {
@@ -226,7 +229,7 @@ func (m *machine) start() {
 	defer log.Close()
 	fmt.Fprintf(log, "--- start at %.2f\n", time.Since(m.net.r.begun).Seconds())
 	own := filepath.Join(m.net.dir, "own")
-	args := append(m.enter[1:len(m.enter):len(m.enter)], filepath.Join(m.net.dir, "wattle"), "up", "--data", filepath.Join(own, "data"), "--addr", m.addr, "--insecure",
+	args := append(m.enter[1:len(m.enter):len(m.enter)], filepath.Join(m.net.dir, program), "up", "--data", filepath.Join(own, "data"), "--addr", m.addr, "--insecure",
 		"--allow-dir", filepath.Join(m.net.dir, "texts"), "--shards", "16", "--trim-entries", "100", "--slots", "4", "--collect-interval", "20s", "--pin-ttl", "2m")
 	if m.n > 1 || m.settled { // the first one founds the cluster
 		args = append(args, "--join", m.join)
@@ -262,7 +265,11 @@ func (m *machine) await(p *process) {
 		m.net.r.logf("node %d ended because its disk is full", m.n)
 		return
 	}
-	m.net.r.violate("node %d ended by itself: %v: %s", m.n, err, end)
+	how := fmt.Sprint("ended by itself: ", err)
+	if err == nil {
+		how = "ended in good order, as if somebody else had told it to" // a script that kills a number that is another process's now?
+	}
+	m.net.r.violate("node %d %s: %s", m.n, how, end)
 }
 
 // tail returns the end of the node's log.
