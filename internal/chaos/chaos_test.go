@@ -48,7 +48,7 @@ func TestChaos(t *testing.T) {
 	r := newRun(t, ctx, seed)
 	r.logf("seed %d, for %s; the nodes' logs are in %s", seed, *chaosTime, r.net.dir)
 	r.found()
-	r.break_()
+	r.storm()
 	r.finish()
 }
 
@@ -112,8 +112,8 @@ func (r *run) found() {
 	r.logf("three nodes are there, with all replicas")
 }
 
-// break_ lets clients work while faults come, and ends all of them.
-func (r *run) break_() {
+// storm lets clients work while faults come, and ends all of them.
+func (r *run) storm() {
 	ctx, cancel := context.WithTimeout(r.ctx, *chaosTime)
 	var wg sync.WaitGroup
 	defer wg.Wait()

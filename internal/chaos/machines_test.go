@@ -37,21 +37,24 @@ type network struct {
 
 // machine is a network namespace and a file system of its own, and the node on it.
 type machine struct {
-	net             *network
-	n               int
-	ns, dev, ip     string
-	addr, join      string
-	disk            string   // as this process sees it
-	enter           []string // runs what follows on the machine
-	client          *client.Client
-	mu              sync.Mutex
-	proc            *process
-	stopped, slowed bool
-	full, wasFull   bool
-	cut             map[*machine]bool // what it sends there is lost
-	settled         bool              // its node was ready once
-	fine            bool              // nothing is wrong with the machine itself, and its node was ready
-	epoch           int               // counts the changes of fine
+	net         *network
+	n           int
+	ns, dev, ip string
+	addr, join  string
+	disk        string   // as this process sees it
+	enter       []string // runs what follows on the machine
+	client      *client.Client
+
+	mu      sync.Mutex
+	proc    *process // nil while the node is down
+	settled bool     // its node was ready once
+	// What is wrong with it.
+	stopped, slowed, full bool
+	cut                   map[*machine]bool // what it sends there is lost
+	wasFull               bool              // the disk was full in this life of the node
+	// fine tells that nothing is wrong with the machine itself, and its node was ready; epoch counts its changes.
+	fine  bool
+	epoch int
 }
 
 // process is one life of a node.
