@@ -96,17 +96,15 @@ var kinds = []fault{
 		f.a.awaitReady() // calls need nobody else
 	}},
 	{alone, 0, time.Second, func(f *faulty) {
-		if w := f.whole(); w != "" {
-			f.logf("  not now: %s", w) // what is lost must be elsewhere
+		// What is lost must be elsewhere, before and again afterwards.
+		if !f.awaitWhole() {
 			return
 		}
 		f.a.kill(syscall.SIGKILL)
 		f.a.wipe()
 		f.a.start()
 		f.a.awaitReady()
-		if !f.until(drainTime, f.whole) && f.ctx.Err() == nil {
-			f.violate("not whole %s after node %d came back without its disk: %s", drainTime, f.a.n, f.whole())
-		}
+		f.awaitWhole()
 	}},
 	{"slow-link", 4 * time.Second, 10 * time.Second, func(f *faulty) {
 		if len(f.net.shape) > 0 {
@@ -154,9 +152,7 @@ func (r *run) breakThings(ctx context.Context) {
 			}
 		}
 		// Between the rounds it must be able to recover under load.
-		if !r.until(drainTime, r.whole) && r.ctx.Err() == nil {
-			r.violate("not whole %s after the last fault: %s", drainTime, r.whole())
-		}
+		r.awaitWhole()
 	}
 }
 
@@ -183,6 +179,15 @@ func (r *run) heal() {
 	for _, m := range r.net.machines {
 		m.awaitReady()
 	}
+}
+
+// awaitWhole waits, while nothing is wrong but clients work, until every shard has all its replicas.
+func (r *run) awaitWhole() bool {
+	ok := r.until(drainTime, r.whole)
+	if !ok && r.ctx.Err() == nil {
+		r.violate("not whole %s after the last fault: %s", drainTime, r.whole())
+	}
+	return ok
 }
 
 // rest waits for up to so long.
