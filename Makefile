@@ -34,6 +34,13 @@ netns: ## the main job on three machines that share nothing, as root
 spread: ## what three machines bring over one, as root
 	bash scripts/spread.sh
 
+CHAOS ?= 5m
+SEED ?= 0
+
+.PHONY: chaos
+chaos: ## break a cluster of real processes for CHAOS=5m while clients use it, as root; SEED=N repeats the faults of a run
+	$(GO) test ./internal/chaos -run TestChaos -timeout 0 -count=1 -v -args -chaos $(CHAOS) -chaos.seed $(SEED)
+
 .PHONY: bugs
 bugs: ## whether the simulator finds the mistakes we know, each built in
 	$(GO) test ./internal/sim -run TestBugs -timeout 0 -v -args -bugs 2000

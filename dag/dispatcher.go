@@ -1,6 +1,7 @@
 package dag
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -25,6 +26,8 @@ type Dispatcher struct {
 	deadlines map[JobID]time.Time
 	leases    map[TaskID]*lease
 	moves     map[TaskID]uint8
+	silent    map[TaskID]AttemptID // those whose leases ran out
+	unsure    map[uint32]bool      // shards led here whose attempts of before may have ended without their nodes
 	settling  map[uint32]*settling
 	takers    map[string]*taker
 	counts    Counts
@@ -37,7 +40,7 @@ type Dispatcher struct {
 func NewDispatcher(shardOf func(JobID) uint32) *Dispatcher {
 	return &Dispatcher{
 		shardOf: shardOf, queue: NewQueue(), terms: map[uint32]uint64{}, deadlines: map[JobID]time.Time{},
-		leases: map[TaskID]*lease{}, moves: map[TaskID]uint8{}, settling: map[uint32]*settling{}, takers: map[string]*taker{},
+		leases: map[TaskID]*lease{}, moves: map[TaskID]uint8{}, silent: map[TaskID]AttemptID{}, unsure: map[uint32]bool{}, settling: map[uint32]*settling{}, takers: map[string]*taker{},
 	}
 }
 
@@ -63,6 +66,7 @@ func (d *Dispatcher) Lead(now time.Time, shard uint32, term uint64, effects []ma
 		d.taker(n).ask = true
 	}
 	d.settling[shard] = s
+	d.unsure[shard] = true
 	d.queue.Wait(d.of(shard))
 	return stale
 }
@@ -102,6 +106,7 @@ func (d *Dispatcher) of(shard uint32) func(JobID) bool {
 func (d *Dispatcher) forget(shard uint32) {
 	of := d.of(shard)
 	delete(d.settling, shard)
+	delete(d.unsure, shard)
 	for id, l := range d.leases {
 		if of(id.Job) {
 			d.end(l)
@@ -114,6 +119,7 @@ func (d *Dispatcher) forget(shard uint32) {
 			delete(d.moves, id)
 		}
 	}
+	maps.DeleteFunc(d.silent, func(id TaskID, _ AttemptID) bool { return of(id.Job) })
 	for id := range d.deadlines {
 		if of(id) {
 			delete(d.deadlines, id)
@@ -134,8 +140,9 @@ func (d *Dispatcher) Next(now time.Time, t Taker) (p Pick, start *storev1.Start,
 		return p, nil, ok
 	}
 	d.queue.Starting(p.Task)
+	silent := d.silent[p.Task] == p.ID() || p.Term != unrecorded && d.unsure[d.shardOf(p.Task.Job)]
 	return p, &storev1.Start{
-		Stage: p.Task.Stage, Task: p.Task.Index, Generation: p.Generation, Attempt: p.Attempt, Alone: p.Alone, Term: term,
+		Stage: p.Task.Stage, Task: p.Task.Index, Generation: p.Generation, Attempt: p.Attempt, Alone: p.Alone, Term: term, Silent: silent,
 	}, true
 }
 

@@ -35,7 +35,7 @@ var knownBugs = []struct {
 		"stale read", "shard/read.go", "	g.question++\n",
 		"	g.awaited = append(g.awaited, awaited{0, reads})\n	g.mu.Unlock()\n	g.wakeReads()\n	return\n	g.question++\n",
 	},
-	{"early trim", "shard/appender.go", "to := durable[g.id]\n", "to := g.applied.Load()\n"},
+	{"early trim", "shard/appender.go", "to := durable[g.id]\n", "to := g.stands.Load().index\n"},
 	{"lost change of members", "shard/applier.go", "must(b.Set(membersKey(g.id), v))", "_ = v"},
 	{
 		"snapshot without what was seen", "shard/courier.go", "			pairs.Pairs = append(pairs.Pairs, slices.Clone(k)",

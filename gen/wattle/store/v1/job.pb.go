@@ -1005,7 +1005,9 @@ type Start struct {
 	Alone bool `protobuf:"varint,5,opt,name=alone,proto3" json:"alone,omitempty"`
 	// The term of the leader that is about to run it: what it grants in another's term is void. Zero, of releases that knew one
 	// node only, is any.
-	Term          uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
+	Term uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
+	// The attempt it replaces was not heard of any more: its node may have lived on.
+	Silent        bool `protobuf:"varint,7,opt,name=silent,proto3" json:"silent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1080,6 +1082,13 @@ func (x *Start) GetTerm() uint64 {
 		return x.Term
 	}
 	return 0
+}
+
+func (x *Start) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
 }
 
 type Finish struct {
@@ -2257,7 +2266,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x06starts\x18\f \x01(\v2\x17.wattle.store.v1.StartsH\x00R\x06startsB\b\n" +
 	"\x06change\"3\n" +
 	"\x06Submit\x12)\n" +
-	"\x04plan\x18\x01 \x01(\v2\x15.wattle.store.v1.PlanR\x04plan\"\x95\x01\n" +
+	"\x04plan\x18\x01 \x01(\v2\x15.wattle.store.v1.PlanR\x04plan\"\xad\x01\n" +
 	"\x05Start\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
@@ -2266,7 +2275,8 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"generation\x12\x18\n" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05alone\x18\x05 \x01(\bR\x05alone\x12\x12\n" +
-	"\x04term\x18\x06 \x01(\x04R\x04term\"\xdc\x02\n" +
+	"\x04term\x18\x06 \x01(\x04R\x04term\x12\x16\n" +
+	"\x06silent\x18\a \x01(\bR\x06silent\"\xdc\x02\n" +
 	"\x06Finish\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
