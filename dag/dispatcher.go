@@ -51,6 +51,9 @@ func (d *Dispatcher) Lead(now time.Time, shard uint32, term uint64, effects []ma
 	d.terms[shard] = term
 	d.Applied(effects) // a state tells of nothing that is over
 	for _, id := range here {
+		if h := d.queue.running[id.Task]; h != nil && h.ID() == id && !h.starting {
+			continue // it is of this node's own, from when it led the shard before
+		}
 		if d.queue.Adopt(id) {
 			d.counts.Adopted++
 		} else {

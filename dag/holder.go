@@ -164,6 +164,14 @@ func (h *Holder) Of(shard uint32, term uint64) (ids []AttemptID) {
 	return ids
 }
 
+// Yield says that a shard is not led here any more. What runs goes on, and its next leader is told of it when it asks.
+func (h *Holder) Yield(shard uint32) {
+	h.leads[shard] = leader{"", h.leads[shard].term}
+	for id, x := range h.held {
+		x.given = x.given || h.cfg.ShardOf(id.Task.Job) == shard
+	}
+}
+
 // Reply takes what a leader said, and returns the attempts that are to stop.
 func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
 	p := h.peer(from)
@@ -197,8 +205,8 @@ func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
 // Return gives everything back that has not begun: this node ends.
 func (h *Holder) Return() {
 	for _, id := range h.waiting {
-		if x := h.held[id]; x.given {
-			p := h.peer(h.leads[h.cfg.ShardOf(id.Task.Job)].node)
+		if node := h.leads[h.cfg.ShardOf(id.Task.Job)].node; h.held[id].given && node != "" {
+			p := h.peer(node)
 			p.returned, p.due = append(p.returned, id), true
 		}
 		delete(h.held, id)
@@ -252,8 +260,7 @@ func (h *Holder) Ask(nodes []string) {
 func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Time) {
 	of := map[string][]Held{}
 	for id, x := range h.held {
-		if x.given {
-			node := h.leads[h.cfg.ShardOf(id.Task.Job)].node
+		if node := h.leads[h.cfg.ShardOf(id.Task.Job)].node; x.given && node != "" {
 			of[node] = append(of[node], Held{id, x.begun})
 			h.peer(node)
 		}
@@ -298,7 +305,7 @@ func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Ti
 	return reports, next
 }
 
-// Valid tells whether an attempt is known to count still: its leader said so less than a lease's time ago.
+// Valid tells whether an attempt counts as far as this node can know: it leads its shard, or who does said so less than a lease's time ago.
 func (h *Holder) Valid(now time.Time, id AttemptID) bool {
 	x := h.held[id]
 	if x == nil {

@@ -178,7 +178,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		Partitions: func() uint32 { return uint32(2 * cfg.Slots * (1 + len(n.others()))) },
 	}, n.remote)
 	n.pool = worker.New(cfg.Slots, n.sched, &jobs.Executor{
-		Node: n.ID(), Host: n.host, Blobs: n.remote, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
+		Node: n.ID(), Counts: n.sched.Counts, Host: n.host, Blobs: n.remote, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
 		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,
 	})
 	handler, err := rpc.Handler(rpc.Config{

@@ -75,6 +75,10 @@ func (s *Scheduler) round() (r round) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
+	if now.Sub(s.rounded) > asleep {
+		s.woke = now
+	}
+	s.rounded = now
 	s.dispatcher.Expire(now)
 	r.expired = s.dispatcher.Due(now)
 	free := s.holder.Free()

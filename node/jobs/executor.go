@@ -33,7 +33,9 @@ const DefaultTaskOutput = 1 << 30
 // Executor runs attempts. It is a worker.Runner; its fields must be set.
 type Executor struct {
 	// Node is this one.
-	Node   string
+	Node string
+	// Counts returns once it is known that an attempt counts: see Scheduler.
+	Counts func(context.Context, *Attempt) error
 	Host   *host.Host
 	Blobs  Blobs
 	Inputs *Inputs
@@ -183,7 +185,7 @@ func (t *task) call(f *storev1.PlanFunction, kind string, in host.Input, out sin
 		Fresh: f.Fresh,
 		// A combiner runs while the function emits.
 		Nested: f != t.work.Stage.Function, Within: f != t.work.Stage.Function,
-		Capabilities: t.Grants.For(f.Service, f.Function, f.Capabilities), Mounts: mounts,
+		Capabilities: fenced{t.Grants.For(f.Service, f.Function, f.Capabilities), func(ctx context.Context) error { return t.Counts(ctx, t.a) }}, Mounts: mounts,
 		Context: host.Context{
 			Service: f.Service, Version: f.Number, Function: f.Function, Job: string(t.a.Task.Job), Stage: t.work.Stage.Name,
 			Task: t.a.Task.Index, Attempt: t.a.Attempt, Input: kind, Params: t.work.Stage.Params,

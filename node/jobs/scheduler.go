@@ -48,6 +48,8 @@ type Attempt struct {
 	dag.Pick
 	// Work is what it has to do.
 	Work *dag.Work
+	// confirmed is when it was known to count.
+	confirmed time.Time
 	// ctx ends when the job is stopped or the node is, or when the attempt counts no more.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -78,6 +80,8 @@ type Scheduler struct {
 	watchers   map[dag.JobID]map[chan struct{}]bool
 	changed    chan struct{} // there may be something to tell others, or the next wake-up changed
 	asked      time.Time     // when other nodes were chosen to be asked
+	rounded    time.Time     // when the last round was
+	woke       time.Time     // when the last one was that came after a long pause
 	stopping   bool
 	finishing  sync.WaitGroup
 	finishes   map[dag.JobID]*finishes
@@ -176,6 +180,7 @@ func (s *Scheduler) Yield(id shard.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dispatcher.Yield(uint32(id))
+	s.holder.Yield(uint32(id))
 }
 
 // poke wakes those who wait for work and the timer. The caller holds mu.
@@ -226,6 +231,7 @@ func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
 		if id, ok := s.holder.Next(); ok {
 			a := s.attempts[id]
 			a.ctx, a.cancel = context.WithCancelCause(ctx)
+			a.confirmed = s.cfg.Now()
 			s.stats.Started++
 			return a, nil
 		}
