@@ -18,6 +18,7 @@ type Holder struct {
 	waiting []AttemptID
 	begun   int
 	solo    bool // what runs, runs alone
+	dropped []AttemptID
 	pace    pace // of what others gave
 	leads   map[uint32]leader
 	peers   map[string]*peer
@@ -147,8 +148,17 @@ func (h *Holder) Drop(id AttemptID) (begun bool) {
 	if !x.begun {
 		delete(h.held, id)
 		h.waiting = slices.DeleteFunc(h.waiting, func(w AttemptID) bool { return w == id })
+		h.dropped = append(h.dropped, id)
 	}
 	return x.begun
+}
+
+// Dropped returns the attempts that went without having begun, each once: to this node's own Dispatcher they are done, if it handed
+// them out.
+func (h *Holder) Dropped() []AttemptID {
+	ids := h.dropped
+	h.dropped = nil
+	return ids
 }
 
 // Of returns what other nodes gave of a shard. It is led here now, so nobody else is to be told of it.
@@ -210,6 +220,7 @@ func (h *Holder) Return() {
 			p.returned, p.due = append(p.returned, id), true
 		}
 		delete(h.held, id)
+		h.dropped = append(h.dropped, id)
 	}
 	h.waiting = nil
 }

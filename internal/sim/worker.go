@@ -76,9 +76,11 @@ func (k *worker) stop(ids []dag.AttemptID) {
 	for _, id := range ids {
 		if a := k.attempts[id]; a != nil && k.h.Drop(id) {
 			a.over = true
-		} else {
-			delete(k.attempts, id)
 		}
+	}
+	for _, id := range k.h.Dropped() {
+		delete(k.attempts, id)
+		k.d.Done(id, 0)
 	}
 }
 

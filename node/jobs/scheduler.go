@@ -219,6 +219,7 @@ func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
 		if !s.stopping {
 			s.stopping = true
 			s.holder.Return()
+			s.forget()
 		}
 		s.poke()
 	})()
@@ -349,9 +350,16 @@ func (s *Scheduler) stop(ids []dag.AttemptID) {
 	for _, id := range ids {
 		if a := s.attempts[id]; a != nil && s.holder.Drop(id) {
 			a.cancel(errJobOver)
-		} else {
-			delete(s.attempts, id)
 		}
+	}
+	s.forget()
+}
+
+// forget forgets what went without having begun. The caller holds mu.
+func (s *Scheduler) forget() {
+	for _, id := range s.holder.Dropped() {
+		delete(s.attempts, id)
+		s.dispatcher.Done(id, 0)
 	}
 }
 
