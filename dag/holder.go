@@ -38,6 +38,7 @@ type HolderConfig struct {
 type holding struct {
 	alone, begun bool
 	given        bool // by another node
+	stopped      bool // it counts no more, and is about to end
 }
 
 type leader struct {
@@ -139,7 +140,7 @@ func (h *Holder) Done(id AttemptID, took time.Duration) {
 	h.solo = h.solo && !x.alone
 }
 
-// Drop forgets an attempt that waits, and tells whether it has begun instead.
+// Drop forgets an attempt that counts no more, and tells whether it has begun: then it is to be stopped.
 func (h *Holder) Drop(id AttemptID) (begun bool) {
 	x := h.held[id]
 	if x == nil {
@@ -148,13 +149,13 @@ func (h *Holder) Drop(id AttemptID) (begun bool) {
 	if !x.begun {
 		delete(h.held, id)
 		h.waiting = slices.DeleteFunc(h.waiting, func(w AttemptID) bool { return w == id })
-		h.dropped = append(h.dropped, id)
 	}
+	x.stopped = true
+	h.dropped = append(h.dropped, id)
 	return x.begun
 }
 
-// Dropped returns the attempts that went without having begun, each once: to this node's own Dispatcher they are done, if it handed
-// them out.
+// Dropped returns the attempts of which nothing will come, each once: to this node's own Dispatcher they are done, if it handed them out.
 func (h *Holder) Dropped() []AttemptID {
 	ids := h.dropped
 	h.dropped = nil
@@ -165,7 +166,7 @@ func (h *Holder) Dropped() []AttemptID {
 func (h *Holder) Of(shard uint32, term uint64) (ids []AttemptID) {
 	h.leads[shard] = leader{"", term}
 	for id, x := range h.held {
-		if x.given && h.cfg.ShardOf(id.Task.Job) == shard {
+		if x.given && !x.stopped && h.cfg.ShardOf(id.Task.Job) == shard {
 			x.given = false
 			ids = append(ids, id)
 		}
@@ -193,7 +194,7 @@ func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
 		}
 	}
 	for _, id := range r.Stale {
-		if x := h.held[id]; x != nil && x.given && h.Drop(id) {
+		if x := h.held[id]; x != nil && x.given && !x.stopped && h.Drop(id) {
 			stop = append(stop, id)
 		}
 	}
@@ -271,7 +272,7 @@ func (h *Holder) Ask(nodes []string) {
 func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Time) {
 	of := map[string][]Held{}
 	for id, x := range h.held {
-		if node := h.leads[h.cfg.ShardOf(id.Task.Job)].node; x.given && node != "" {
+		if node := h.leads[h.cfg.ShardOf(id.Task.Job)].node; x.given && !x.stopped && node != "" {
 			of[node] = append(of[node], Held{id, x.begun})
 			h.peer(node)
 		}

@@ -79,7 +79,9 @@ func (k *worker) stop(ids []dag.AttemptID) {
 		}
 	}
 	for _, id := range k.h.Dropped() {
-		delete(k.attempts, id)
+		if a := k.attempts[id]; a != nil && !a.over {
+			delete(k.attempts, id)
+		}
 		k.d.Done(id, 0)
 	}
 }

@@ -355,10 +355,12 @@ func (s *Scheduler) stop(ids []dag.AttemptID) {
 	s.forget()
 }
 
-// forget forgets what went without having begun. The caller holds mu.
+// forget forgets attempts of which nothing will come. Those that run are given back when they end. The caller holds mu.
 func (s *Scheduler) forget() {
 	for _, id := range s.holder.Dropped() {
-		delete(s.attempts, id)
+		if a := s.attempts[id]; a != nil && a.cancel == nil {
+			delete(s.attempts, id)
+		}
 		s.dispatcher.Done(id, 0)
 	}
 }
