@@ -213,17 +213,20 @@ func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
 	return stop
 }
 
-// Return gives everything back that has not begun: this node ends.
-func (h *Holder) Return() {
+// Return gives everything back that has not begun: this node ends. It returns what is this node's own, to be released.
+func (h *Holder) Return() (own []AttemptID) {
 	for _, id := range h.waiting {
 		if node := h.leads[h.cfg.ShardOf(id.Task.Job)].node; h.held[id].given && node != "" {
 			p := h.peer(node)
 			p.returned, p.due = append(p.returned, id), true
+		} else {
+			own = append(own, id)
 		}
 		delete(h.held, id)
 		h.dropped = append(h.dropped, id)
 	}
 	h.waiting = nil
+	return own
 }
 
 // rtt is the shortest of the last round trips: the others waited for something. It is zero if there was none.

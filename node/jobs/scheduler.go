@@ -218,7 +218,9 @@ func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
 		defer s.mu.Unlock()
 		if !s.stopping {
 			s.stopping = true
-			s.holder.Return()
+			for _, id := range s.holder.Return() {
+				s.release(id)
+			}
 			s.forget()
 		}
 		s.poke()
@@ -273,6 +275,11 @@ func (s *Scheduler) take(ctx context.Context, picks []pick) {
 	attempts := s.prepare(ctx, picks)
 	s.mu.Lock()
 	for _, a := range attempts {
+		if s.stopping {
+			s.dispatcher.Done(a.ID(), 0)
+			s.release(a.ID())
+			continue
+		}
 		s.attempts[a.ID()] = a
 		s.holder.Hand(a.Pick)
 	}
@@ -343,6 +350,16 @@ func (s *Scheduler) start(ctx context.Context, picks []pick) []uint32 {
 	}
 	wg.Wait()
 	return attempts
+}
+
+// release records that an attempt does not begin, since this node ends: a start that is recorded and of which no end is known would look like one that took
+// its node along. The caller holds mu.
+func (s *Scheduler) release(id dag.AttemptID) {
+	s.finishing.Go(func() {
+		s.finish(id.Task.Job, &storev1.Finish{
+			Stage: id.Task.Stage, Task: id.Task.Index, Generation: id.Generation, Attempt: id.Attempt, Outcome: &storev1.Finish_Released{Released: &storev1.Release{}},
+		})
+	})
 }
 
 // stop ends attempts that count no more. The caller holds mu.
