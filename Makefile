@@ -22,9 +22,24 @@ START ?= 1
 sim: ## clusters in which everything goes wrong: SEEDS=20000 of them, from START=1
 	$(GO) test ./internal/sim -run TestSeeds -timeout 0 -v -args -seeds $(SEEDS) -start $(START)
 
+.PHONY: million
+million: ## a million tasks that do nothing on three nodes, of which two are killed and replaced
+	$(GO) test ./internal/e2e -run TestMillion -v -count=1 -timeout 60m -args -million 1000000
+
 .PHONY: netns
 netns: ## the main job on three machines that share nothing, as root
 	bash scripts/netns.sh
+
+.PHONY: spread
+spread: ## what three machines bring over one, as root
+	bash scripts/spread.sh
+
+CHAOS ?= 5m
+SEED ?= 0
+
+.PHONY: chaos
+chaos: ## break a cluster of real processes for CHAOS=5m while clients use it, as root; SEED=N repeats the faults of a run
+	$(GO) test ./internal/chaos -run TestChaos -timeout 0 -count=1 -v -args -chaos $(CHAOS) -chaos.seed $(SEED)
 
 .PHONY: bugs
 bugs: ## whether the simulator finds the mistakes we know, each built in

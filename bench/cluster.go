@@ -23,7 +23,9 @@ var clusterBench = Bench{
 		"and until each runs the calls itself, beside what the push took, in which the first node compiled the module. " +
 		"Calls: 100 bytes echoed by a sandboxed function, by 64 clients, of one node, of three in turn, and of three that deal the calls out by the service's balance, beside a connect-go handler that answers its own request. " +
 		"Overload: three nodes that may have a few calls under way each are called in turn, at half of what they can do and at twice that, by callers that do not wait for each other; the function waits for 20 ms. " +
-		"At twice the load half of the calls must be refused: that is to take less than 10 ms, and those that are accepted are to take at most three times as long as at half load.",
+		"At twice the load half of the calls must be refused: that is to take less than 10 ms, and those that are accepted are to take at most three times as long as at half load. " +
+		"Blobs: 128 MiB fetched from one node and from three, each chunk verified by both sides and the whole on disk, beside a plain HTTP download that is synced as well. " +
+		"Idle: each of three nodes, processes of the binary, with replicas of all 64 shards, beside one alone.",
 	Run: runCluster,
 }
 
@@ -32,7 +34,7 @@ func runCluster(ctx context.Context, rounds int) (rows []Row, err error) {
 	for _, p := range []struct {
 		name string
 		run  part
-	}{{"push", pushes}, {"calls", spreadCalls}, {"overload", overload}} {
+	}{{"push", pushes}, {"calls", spreadCalls}, {"overload", overload}, {"blobs", blobs}, {"idle", idle}} {
 		t := time.Now()
 		more, err := p.run(ctx, rounds)
 		if err != nil {

@@ -1,6 +1,7 @@
 package dag
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +27,8 @@ type Dispatcher struct {
 	deadlines map[JobID]time.Time
 	leases    map[TaskID]*lease
 	moves     map[TaskID]uint8
+	silent    map[TaskID]AttemptID // those whose leases ran out
+	unsure    map[uint32]bool      // shards led here whose attempts of before may have ended without their nodes
 	settling  map[uint32]*settling
 	takers    map[string]*taker
 	counts    Counts
@@ -38,7 +41,7 @@ type Dispatcher struct {
 func NewDispatcher(shardOf func(JobID) uint32, pools []string) *Dispatcher {
 	return &Dispatcher{
 		shardOf: shardOf, own: Taker{Pools: pools}, queue: NewQueue(), terms: map[uint32]uint64{}, deadlines: map[JobID]time.Time{},
-		leases: map[TaskID]*lease{}, moves: map[TaskID]uint8{}, settling: map[uint32]*settling{}, takers: map[string]*taker{},
+		leases: map[TaskID]*lease{}, moves: map[TaskID]uint8{}, silent: map[TaskID]AttemptID{}, unsure: map[uint32]bool{}, settling: map[uint32]*settling{}, takers: map[string]*taker{},
 	}
 }
 
@@ -50,6 +53,9 @@ func (d *Dispatcher) Lead(now time.Time, shard uint32, term uint64, effects []ma
 	d.Applied(now, effects) // a state tells of nothing that is over
 	d.tenures(now, effects)
 	for _, id := range here {
+		if h := d.queue.running[id.Task]; h != nil && h.ID() == id && !h.starting {
+			continue // it is of this node's own, from when it led the shard before
+		}
 		if d.queue.Adopt(id) {
 			d.counts.Adopted++
 		} else {
@@ -65,6 +71,7 @@ func (d *Dispatcher) Lead(now time.Time, shard uint32, term uint64, effects []ma
 		d.taker(n).ask = true
 	}
 	d.settling[shard] = s
+	d.unsure[shard] = true
 	d.queue.Wait(d.of(shard))
 	return stale
 }
@@ -106,6 +113,7 @@ func (d *Dispatcher) of(shard uint32) func(JobID) bool {
 func (d *Dispatcher) forget(shard uint32) {
 	of := d.of(shard)
 	delete(d.settling, shard)
+	delete(d.unsure, shard)
 	for id, l := range d.leases {
 		if of(id.Job) {
 			d.end(l)
@@ -118,6 +126,7 @@ func (d *Dispatcher) forget(shard uint32) {
 			delete(d.moves, id)
 		}
 	}
+	maps.DeleteFunc(d.silent, func(id TaskID, _ AttemptID) bool { return of(id.Job) })
 	for id := range d.deadlines {
 		if of(id) {
 			delete(d.deadlines, id)
@@ -125,14 +134,14 @@ func (d *Dispatcher) forget(shard uint32) {
 	}
 }
 
-// Next hands out the attempt that is to start here, if there is one. One that may have been started before comes with the
-// command that has to be recorded first; then Started or Refused says how that went. In the end comes Done, in any case but
+// Next hands out the attempt that is to start here, if there is one. One that may have been started before comes with
+// what has to be recorded first; then Started or Refused says how that went. In the end comes Done, in any case but
 // Refused.
-func (d *Dispatcher) Next(now time.Time) (p Pick, start *storev1.JobCommand, ok bool) {
+func (d *Dispatcher) Next(now time.Time) (p Pick, start *storev1.Start, ok bool) {
 	return d.next(now, d.own)
 }
 
-func (d *Dispatcher) next(now time.Time, t Taker) (p Pick, start *storev1.JobCommand, ok bool) {
+func (d *Dispatcher) next(now time.Time, t Taker) (p Pick, start *storev1.Start, ok bool) {
 	p, again, ok := d.queue.Next(now, t)
 	if !again.IsZero() && (d.again.IsZero() || again.Before(d.again)) {
 		d.again = again
@@ -142,9 +151,25 @@ func (d *Dispatcher) next(now time.Time, t Taker) (p Pick, start *storev1.JobCom
 		return p, nil, ok
 	}
 	d.queue.Starting(p.Task)
-	return p, &storev1.JobCommand{Job: string(p.Task.Job), Change: &storev1.JobCommand_Start{Start: &storev1.Start{
-		Stage: p.Task.Stage, Task: p.Task.Index, Generation: p.Generation, Attempt: p.Attempt, Alone: p.Alone, Term: term,
-	}}}, true
+	silent := d.silent[p.Task] == p.ID() || p.Term != unrecorded && d.unsure[d.shardOf(p.Task.Job)]
+	return p, &storev1.Start{
+		Stage: p.Task.Stage, Task: p.Task.Index, Generation: p.Generation, Attempt: p.Attempt, Alone: p.Alone, Term: term, Silent: silent,
+	}, true
+}
+
+// What is to be recorded before it starts is recorded together with what comes after it: as much as runs in so short a time.
+const (
+	aheadTime = 5 * time.Millisecond
+	mostAhead = 64
+)
+
+// Ahead returns how many attempts are worth to be started together with one that has to be recorded first, itself included.
+func (d *Dispatcher) Ahead(p Pick) int {
+	j := d.queue.jobs[p.Task.Job]
+	if j == nil || p.Alone || j.stage(p.Task.Stage).pace.mean == 0 {
+		return 1
+	}
+	return int(max(1, min(mostAhead, aheadTime/j.stage(p.Task.Stage).pace.mean)))
 }
 
 // Started says that the start of an attempt is recorded, and as which attempt. It returns what begins.

@@ -18,6 +18,7 @@ type Holder struct {
 	waiting []AttemptID
 	begun   int
 	solo    bool // what runs, runs alone
+	dropped []AttemptID
 	pace    pace // of what others gave
 	leads   map[uint32]leader
 	peers   map[string]*peer
@@ -37,6 +38,7 @@ type HolderConfig struct {
 type holding struct {
 	alone, begun bool
 	given        bool // by another node
+	stopped      bool // it counts no more, and is about to end
 }
 
 type leader struct {
@@ -138,7 +140,7 @@ func (h *Holder) Done(id AttemptID, took time.Duration) {
 	h.solo = h.solo && !x.alone
 }
 
-// Drop forgets an attempt that waits, and tells whether it has begun instead.
+// Drop forgets an attempt that counts no more, and tells whether it has begun: then it is to be stopped.
 func (h *Holder) Drop(id AttemptID) (begun bool) {
 	x := h.held[id]
 	if x == nil {
@@ -148,20 +150,37 @@ func (h *Holder) Drop(id AttemptID) (begun bool) {
 		delete(h.held, id)
 		h.waiting = slices.DeleteFunc(h.waiting, func(w AttemptID) bool { return w == id })
 	}
+	x.stopped = true
+	h.dropped = append(h.dropped, id)
 	return x.begun
+}
+
+// Dropped returns the attempts of which nothing will come, each once: to this node's own Dispatcher they are done, if it handed them out.
+func (h *Holder) Dropped() []AttemptID {
+	ids := h.dropped
+	h.dropped = nil
+	return ids
 }
 
 // Of returns what other nodes gave of a shard. It is led here now, so nobody else is to be told of it.
 func (h *Holder) Of(shard uint32, term uint64) (ids []AttemptID) {
 	h.leads[shard] = leader{"", term}
 	for id, x := range h.held {
-		if x.given && h.cfg.ShardOf(id.Task.Job) == shard {
+		if x.given && !x.stopped && h.cfg.ShardOf(id.Task.Job) == shard {
 			x.given = false
 			ids = append(ids, id)
 		}
 	}
 	slices.SortFunc(ids, compareAttempts)
 	return ids
+}
+
+// Yield says that a shard is not led here any more. What runs goes on, and its next leader is told of it when it asks.
+func (h *Holder) Yield(shard uint32) {
+	h.leads[shard] = leader{"", h.leads[shard].term}
+	for id, x := range h.held {
+		x.given = x.given || h.cfg.ShardOf(id.Task.Job) == shard
+	}
 }
 
 // Reply takes what a leader said, and returns the attempts that are to stop.
@@ -175,7 +194,7 @@ func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
 		}
 	}
 	for _, id := range r.Stale {
-		if x := h.held[id]; x != nil && x.given && h.Drop(id) {
+		if x := h.held[id]; x != nil && x.given && !x.stopped && h.Drop(id) {
 			stop = append(stop, id)
 		}
 	}
@@ -194,16 +213,20 @@ func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
 	return stop
 }
 
-// Return gives everything back that has not begun: this node ends.
-func (h *Holder) Return() {
+// Return gives everything back that has not begun: this node ends. It returns what is this node's own, to be released.
+func (h *Holder) Return() (own []AttemptID) {
 	for _, id := range h.waiting {
-		if x := h.held[id]; x.given {
-			p := h.peer(h.leads[h.cfg.ShardOf(id.Task.Job)].node)
+		if node := h.leads[h.cfg.ShardOf(id.Task.Job)].node; h.held[id].given && node != "" {
+			p := h.peer(node)
 			p.returned, p.due = append(p.returned, id), true
+		} else {
+			own = append(own, id)
 		}
 		delete(h.held, id)
+		h.dropped = append(h.dropped, id)
 	}
 	h.waiting = nil
+	return own
 }
 
 // rtt is the shortest of the last round trips: the others waited for something. It is zero if there was none.
@@ -230,7 +253,7 @@ func (h *Holder) Want() int {
 		rtt := time.Duration(0)
 		for _, p := range h.peers {
 			if p.asked {
-				rtt = max(rtt, p.rtt())
+				rtt = max(rtt, slices.Max(p.rtts[:])) // as slow as it can be
 			}
 		}
 		ahead = min(h.cfg.Slots, max((h.cfg.Slots+9)/10, int(math.Ceil(2*float64(h.cfg.Slots)*float64(rtt)/float64(h.pace.mean)))))
@@ -252,8 +275,7 @@ func (h *Holder) Ask(nodes []string) {
 func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Time) {
 	of := map[string][]Held{}
 	for id, x := range h.held {
-		if x.given {
-			node := h.leads[h.cfg.ShardOf(id.Task.Job)].node
+		if node := h.leads[h.cfg.ShardOf(id.Task.Job)].node; x.given && !x.stopped && node != "" {
 			of[node] = append(of[node], Held{id, x.begun})
 			h.peer(node)
 		}
@@ -298,7 +320,7 @@ func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Ti
 	return reports, next
 }
 
-// Valid tells whether an attempt is known to count still: its leader said so less than a lease's time ago.
+// Valid tells whether an attempt counts as far as this node can know: it leads its shard, or who does said so less than a lease's time ago.
 func (h *Holder) Valid(now time.Time, id AttemptID) bool {
 	x := h.held[id]
 	if x == nil {

@@ -112,7 +112,7 @@ type Reply struct {
 type Grant struct {
 	To string
 	Pick
-	Start *storev1.JobCommand
+	Start *storev1.Start
 }
 
 // leased returns the leases that match, in order.
@@ -222,6 +222,7 @@ func (d *Dispatcher) ended(e Ended) {
 		d.queue.Ended(e.Task, e.Took)
 	}
 	delete(d.moves, e.Task)
+	delete(d.silent, e.Task)
 	if l := d.leases[e.Task]; l != nil && l.sent && l.AttemptID == e.AttemptID {
 		d.end(l)
 		d.queue.Done(e.Task)
@@ -235,6 +236,7 @@ func (d *Dispatcher) stop(job JobID) {
 		d.queue.Done(l.Task)
 	}
 	maps.DeleteFunc(d.moves, func(id TaskID, _ uint8) bool { return id.Job == job })
+	maps.DeleteFunc(d.silent, func(id TaskID, _ AttemptID) bool { return id.Job == job })
 }
 
 // takeBack ends a lease, and tells its holder.
@@ -257,6 +259,7 @@ func (d *Dispatcher) Expire(now time.Time) {
 	d.check = now.Add(expiry)
 	for _, l := range d.leased(func(l *lease) bool { return l.tenure == nil && l.sent && !now.Before(l.until) }) {
 		d.lost(l)
+		d.silent[l.Task] = l.AttemptID
 	}
 	for shard, s := range d.settling {
 		if !now.Before(s.until) {
@@ -290,6 +293,7 @@ func (d *Dispatcher) Gone(node string) {
 	delete(d.takers, node)
 	for shard, s := range d.settling {
 		if s.waits[node] {
+			delete(d.unsure, shard)
 			d.settled(shard, node)
 		}
 	}

@@ -88,6 +88,9 @@ func (t *transition) apply(c *storev1.JobCommand) *fault.Error {
 		return t.extend(x.Extend)
 	case *storev1.JobCommand_Finish:
 		return t.finish(x.Finish)
+	case *storev1.JobCommand_Starts:
+		t.starts(x.Starts)
+		return nil
 	case *storev1.JobCommand_Finishes:
 		t.finishes(x.Finishes)
 		return nil

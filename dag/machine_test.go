@@ -68,7 +68,7 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		c.Change = &storev1.JobCommand_Finish{Finish: f}
 	case "start":
-		c.Change = &storev1.JobCommand_Start{Start: &storev1.Start{Stage: stage, Task: task, Generation: generation, Attempt: attempt, Alone: d.HasArg("alone"), Term: leader}}
+		c.Change = &storev1.JobCommand_Start{Start: &storev1.Start{Stage: stage, Task: task, Generation: generation, Attempt: attempt, Alone: d.HasArg("alone"), Silent: d.HasArg("silent"), Term: leader}}
 	case "acquire":
 		var client string
 		d.ScanArgs(t, "client", &client)

@@ -44,7 +44,7 @@ type handed struct {
 // Taker is who asks for something to run. The zero Taker is a worker beside the queue that takes everything.
 type Taker struct {
 	// RTT is how long it takes to tell the taker something and to hear of it. What is shorter than two of them, or not known to
-	// be longer, is not worth the way.
+	// be longer, is not worth the way; nor is what is shorter than the work of giving it away.
 	RTT time.Duration
 	// Pools are the worker pools it belongs to, beside the one without a name.
 	Pools []string
@@ -84,6 +84,9 @@ type stageQueue struct {
 	lost     map[uint32]mark // attempts that may have begun somewhere
 	pace     pace
 }
+
+// leastWorth is how long a task has to take to be worth the work of giving it to another node, however near that is.
+const leastWorth = time.Millisecond
 
 // pace is how long the tasks of a stage take.
 type pace struct {
@@ -254,7 +257,7 @@ func (q *Queue) from(j *jobQueue, now time.Time, t Taker, again *time.Time) (p *
 			s.pace.began = now
 		}
 		if t.RTT > 0 {
-			if worth, when := s.pace.exceeds(2*t.RTT, now); !worth {
+			if worth, when := s.pace.exceeds(max(2*t.RTT, leastWorth), now); !worth {
 				left = true
 				if !when.IsZero() && (again.IsZero() || when.Before(*again)) {
 					*again = when

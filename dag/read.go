@@ -71,6 +71,19 @@ func (w *Work) readInputs(r machine.Reader, id TaskID, plan *storev1.Plan) error
 	return nil
 }
 
+// Current tells, with an error, if an attempt is not the recorded one any more: see ReadWork.
+func Current(r machine.Reader, p Pick) error {
+	job := readJob(r, p.Task.Job)
+	if job == nil {
+		return errUnknownJob(p.Task.Job)
+	}
+	stage := func(n uint32) *storev1.StageRecord { return readStage(r, p.Task.Job, n) }
+	if _, err := current(r, job, readPlan(r, p.Task.Job), stage, p.Task, p.Generation, p.Attempt); err != nil {
+		return err
+	}
+	return nil
+}
+
 // ReadJob returns a job as the API shows it, but for what runs right now, which only the scheduler knows.
 func ReadJob(r machine.Reader, id JobID) (*wattlev1.Job, error) {
 	rec := readJob(r, id)

@@ -58,7 +58,7 @@ func (d *Dispatcher) Acquire(now time.Time, client string, pools []string, most 
 		if !ok {
 			break
 		}
-		s := start.GetStart()
+		s := start
 		s.Client, s.Lease = client, int64(length)
 		d.leases[p.Task] = clientLease(p.ID(), client, length)
 		grants = append(grants, Grant{To: client, Pick: p, Start: start})

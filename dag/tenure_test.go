@@ -99,7 +99,7 @@ func granted(t *testing.T, d *Dispatcher, now time.Time, lease time.Duration) At
 	if len(gs) != 1 {
 		t.Fatalf("%d grants", len(gs))
 	}
-	s := gs[0].Start.GetStart()
+	s := gs[0].Start
 	if s.GetClient() != "client/c" || s.Lease != int64(lease) {
 		t.Fatalf("to be recorded: %v", s)
 	}

@@ -20,6 +20,8 @@ const (
 	suspectAfter = 2
 	// and when it was lost so often while it ran alone, it is what kills the nodes.
 	poisonousAfter = 3
+	// When it was lost so often at all, it is too: nodes that die may stay silent for longer than they are waited for.
+	hopelessAfter = 20
 	// Of a task's failures the last ones are kept.
 	keptErrors = 5
 )
@@ -144,15 +146,18 @@ func (t *transition) start(c *storev1.Start) *fault.Error {
 	}
 	if _, recorded := t.tx.Get(taskKey(t.id, c.Stage, c.Task)); recorded && r.State != wattlev1.TaskState_TASK_STATE_RETRYABLE {
 		r.Lost++
-		if r.Alone {
+		if r.Alone && !c.Silent {
 			r.LostAlone++
 		}
 	}
-	if r.LostAlone >= poisonousAfter {
+	if r.LostAlone >= poisonousAfter || r.Lost >= hopelessAfter {
 		r.State = wattlev1.TaskState_TASK_STATE_DISCARDED
 		t.setTask(c.Stage, c.Task, r)
-		t.fail(c.Stage, c.Task, c.Attempt, "poisonous_task",
-			fmt.Sprintf("the node died %d times while this task ran with nothing beside it", r.LostAlone))
+		why := fmt.Sprintf("the node died %d times while this task ran with nothing beside it", r.LostAlone)
+		if r.LostAlone < poisonousAfter {
+			why = fmt.Sprintf("nodes died or fell silent %d times while they ran this task", r.Lost)
+		}
+		t.fail(c.Stage, c.Task, c.Attempt, "poisonous_task", why)
 		return nil
 	}
 	r.Attempt++
@@ -163,6 +168,15 @@ func (t *transition) start(c *storev1.Start) *fault.Error {
 	t.result.Attempt = r.Attempt
 	t.setTask(c.Stage, c.Task, r)
 	return nil
+}
+
+// starts takes several as if they came one by one.
+func (t *transition) starts(c *storev1.Starts) {
+	for _, s := range c.Starts {
+		t.result.Attempt = 0
+		_ = t.start(s) // then there is no attempt
+		t.result.Attempts = append(t.result.Attempts, t.result.Attempt)
+	}
 }
 
 func (t *transition) fail(stage, task, attempt uint32, reason, message string) {

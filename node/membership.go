@@ -129,6 +129,26 @@ func (n *Node) decide(ctx context.Context, c *storev1.MemberCommand) error {
 	return n.router.Read(ctx, machine.Slot(0), machine.Members, n.loadMembers)
 }
 
+// electionTime is how long shards may be without a leader because one is being elected.
+const electionTime = 10 * time.Second
+
+// elected is the cluster's status once elections that are under way have ended: a node that is to be removed has often just died.
+func (i info) elected(ctx context.Context) *wattlev1.GetClusterStatusResponse {
+	end := time.Now().Add(electionTime)
+	for {
+		status := i.Cluster(ctx)
+		leaderless := slices.ContainsFunc(status.Shards, func(s *wattlev1.Shard) bool { return s.Leader == "" })
+		if !leaderless || time.Now().After(end) {
+			return status
+		}
+		select {
+		case <-ctx.Done():
+			return status
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // named finds the node that is meant by a name or its beginning, among those that gossip knows and those given.
 func (n *Node) named(name string, more ...string) (string, error) {
 	var found []string
@@ -200,7 +220,7 @@ func (i info) Leave(ctx context.Context) (*wattlev1.LeaveNodeResponse, error) {
 // Remove gives a node up.
 func (i info) Remove(ctx context.Context, name string, force bool) (*wattlev1.RemoveNodeResponse, error) {
 	n := i.n
-	status := i.Cluster(ctx)
+	status := i.elected(ctx)
 	var holders []string
 	for _, s := range status.Shards {
 		for _, r := range s.Replicas {
@@ -231,7 +251,7 @@ func (i info) Remove(ctx context.Context, name string, force bool) (*wattlev1.Re
 	}
 	if len(lost) > 0 {
 		return nil, fault.New(fault.Precondition, "no_quorum", "without node %s there is no quorum of shard %s: %s", id, strings.Join(lost, ", "), why).
-			With("shards", strings.Join(lost, ",")).Hint("bring back other nodes that have them first; wattle cluster status shows which")
+			With("shards", strings.Join(lost, ",")).Hint("wait for those that are catching up, or bring back other nodes that have them; wattle cluster status shows which")
 	}
 	return &wattlev1.RemoveNodeResponse{NodeId: id}, n.decide(ctx, &storev1.MemberCommand{Node: id, Change: &storev1.MemberCommand_Remove{Remove: true}})
 }

@@ -23,6 +23,9 @@ const handOverTime = 2 * time.Second
 // startPatience is how long a start waits for others, without whom there is no quorum: then this node serves calls by what it knows.
 const startPatience = 10 * time.Second
 
+// catchUpPatience is how long it waits then for what others know of the registry and the secrets.
+const catchUpPatience = 5 * time.Second
+
 // runShards runs the engine. The next part may start when its shards have leaders, or when it is clear that others are missing.
 func (n *Node) runShards(ctx context.Context) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -52,9 +55,11 @@ func (n *Node) runShards(ctx context.Context) error {
 
 // catchUp loads what is kept in memory of the registry, the secrets and the decisions about nodes: as they are, or, if nobody can tell, as this node knew them last.
 func (n *Node) catchUp(ctx context.Context) error {
+	asking, cancel := context.WithTimeout(ctx, catchUpPatience)
+	defer cancel()
 	for _, v := range n.views() {
-		err := n.router.Read(ctx, v.slot, v.machine, v.load)
-		if fault.KindOf(err) == fault.Unavailable {
+		err := n.router.Read(asking, v.slot, v.machine, v.load)
+		if fault.KindOf(err) == fault.Unavailable || err != nil && asking.Err() != nil && ctx.Err() == nil {
 			slog.Warn("beginning with what this node knew last", "error", err)
 			err = n.engine.Peek(v.slot, v.machine, v.load)
 		}

@@ -112,7 +112,7 @@ func (a *applier) applyAll(b store.Batch, m storageMessage) (o outcome) {
 
 // tell lets those know who wait for entries, or act on them.
 func (a *applier) tell(g *group, o *outcome) {
-	g.applied.Store(max(o.last.GetIndex(), g.applied.Load()))
+	g.stands.Store(&stand{g.position, g.hash})
 	later := g.caughtUp.Swap(o.last.GetTerm()) != o.last.GetTerm()
 	g.wakeReads()
 	lead := g.leadTerm.Load()
@@ -134,7 +134,7 @@ func (a *applier) install(b store.Batch, g *group, number uint64) {
 	applied, err := install(b, a.e.cfg.Store.State, g, number)
 	must(err)
 	g.position, g.hash = applied.Index, applied.Hash
-	g.applied.Store(applied.Index)
+	g.stands.Store(&stand{g.position, g.hash})
 	g.caughtUp.Store(applied.Term)
 }
 

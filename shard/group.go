@@ -28,10 +28,10 @@ type group struct {
 
 	members  atomic.Pointer[Members] // set by the loop, as far as it has seen the log
 	term     atomic.Uint64
-	leadTerm atomic.Uint64 // the term this replica leads, or zero; set by the loop
-	leader   atomic.Uint64 // the replica that leads, or zero; set by the loop
-	applied  atomic.Uint64 // set by the applier
-	caughtUp atomic.Uint64 // set by the applier: the term of what it applied last
+	leadTerm atomic.Uint64         // the term this replica leads, or zero; set by the loop
+	leader   atomic.Uint64         // the replica that leads, or zero; set by the loop
+	stands   atomic.Pointer[stand] // set by the applier
+	caughtUp atomic.Uint64         // set by the applier: the term of what it applied last
 	// followers is set by the loop, of a leader: how far each replica is, itself excepted.
 	followers atomic.Pointer[[]Follower]
 	removed   atomic.Bool   // it is no replica of the shard any more
@@ -70,6 +70,9 @@ type group struct {
 	question uint64
 	awaited  []awaited // index known, not yet applied
 }
+
+// stand is where a state is, and the hash of everything that led there.
+type stand struct{ index, hash uint64 }
 
 type waiter struct {
 	p    Proposal
@@ -187,8 +190,8 @@ func (g *group) reinstall(number uint64, applied *storev1.Applied) error {
 }
 
 func (g *group) start(applied uint64) (err error) {
-	g.applied.Store(applied)
 	g.position = applied
+	g.stands.Store(&stand{applied, g.hash})
 	g.node, err = raft.NewRawNode(&raft.Config{
 		ID: g.replica, ElectionTick: electionTicks, HeartbeatTick: 2, Storage: g.log, Applied: applied,
 		AsyncStorageWrites: true, MaxSizePerMsg: 1 << 20, MaxCommittedSizePerReady: maxBatchBytes,
@@ -229,6 +232,10 @@ func (g *group) enqueueRead(done func(error)) bool {
 	return len(g.reads) == 1
 }
 
+// early tells that the first election since the start may be on its way: what is asked for is not wrong then, and waits for the leader. But
+// not for ever: where no quorum is, there is none.
+func (g *group) early() bool { return g.leadTerm.Load() == 0 && !g.hasLead && g.ticks <= readTicks }
+
 // propose moves what is queued into the log, one entry at a time.
 func (g *group) propose() {
 	for {
@@ -238,8 +245,7 @@ func (g *group) propose() {
 			size += len(g.queue[n].p.Body)
 			n++
 		}
-		// Before the first election a proposal is early, not wrong: it waits for the leader.
-		if n == 0 || g.inflight >= maxInflight || g.leadTerm.Load() == 0 && !g.hasLead {
+		if n == 0 || g.inflight >= maxInflight || g.early() {
 			g.mu.Unlock()
 			return
 		}

@@ -15,7 +15,7 @@ func (g *group) ask() {
 	reads, lead := g.reads, g.leadTerm.Load()
 	// A new leader knows what was acknowledged before its term only once an entry of its own is committed. raft waits for
 	// that itself, but not where there is a single voter.
-	if len(reads) == 0 || lead == 0 && !g.hasLead || lead != 0 && g.caughtUp.Load() != lead {
+	if len(reads) == 0 || g.early() || lead != 0 && g.caughtUp.Load() != lead {
 		g.mu.Unlock()
 		return
 	}
@@ -69,7 +69,7 @@ func (g *group) settleReads(states []raft.ReadState) {
 // wakeReads answers the reads whose index is applied.
 func (g *group) wakeReads() {
 	g.mu.Lock()
-	applied := g.applied.Load()
+	applied := g.stands.Load().index
 	var due []func(error)
 	keep := g.awaited[:0]
 	for _, a := range g.awaited {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
+	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
 )
 
@@ -68,5 +69,17 @@ func TestReadOutlivesLeader(t *testing.T) {
 	leader.TransferLeader(0, heir.Status()[0].Replica)
 	if err := <-got; err != nil {
 		t.Errorf("the read failed: %v", err)
+	}
+}
+
+// Where others are missing from the start, so that nobody is ever elected, whoever asks is told so in the end.
+func TestNeverLed(t *testing.T) {
+	t.Parallel()
+	n := startNode(t, vfs.NewCrashableMem(), "a", []NodeID{"a", "b", "c"}, 1, func(c *Config) { c.Send = func(NodeID, []*peerv1.ShardMessage) {} })
+	if err := n.Read(t.Context(), SlotOf("k"), counterID, func(machine.Reader) error { return nil }); fault.Reason(err) != "no_leader" {
+		t.Errorf("read: %v", err)
+	}
+	if _, err := n.Propose(t.Context(), Proposal{Slot: SlotOf("k"), Machine: counterID, Body: []byte("k")}); fault.Reason(err) != "no_leader" {
+		t.Errorf("propose: %v", err)
 	}
 }

@@ -20,7 +20,8 @@ type Status struct {
 	// Settled tells, of a leader, that replicas that were removed may go. Until a quorum knows of their removal whatever happens,
 	// they may be needed to elect the next leader.
 	Settled bool
-	Applied uint64
+	// Applied is the last entry that the state has, Hash that of everything that led there: equal on all replicas at that entry.
+	Applied, Hash uint64
 	// First and Last are the log's entries that are kept; there is none if Last is below First.
 	First, Last uint64
 	// Followers are what a leader knows of the others.
@@ -89,9 +90,10 @@ func (e *Engine) Status() []Status {
 		if err != nil || err2 != nil {
 			continue
 		}
+		stand := g.stands.Load()
 		s := Status{
 			ID: g.id, Replica: g.replica, Term: g.term.Load(), Leading: g.leadTerm.Load() != 0, Leader: g.leader.Load(),
-			Settled: g.settled.Load(), Members: g.members.Load(), Applied: g.applied.Load(), First: first, Last: last,
+			Settled: g.settled.Load(), Members: g.members.Load(), Applied: stand.index, Hash: stand.hash, First: first, Last: last,
 		}
 		if f := g.followers.Load(); f != nil {
 			s.Followers = *f

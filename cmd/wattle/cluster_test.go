@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	"github.com/wattlehq/wattle/internal/fault"
 )
 
 // What a shard lacks is shown with the time since when, and what lacks nothing is not shown.
@@ -34,5 +35,30 @@ func TestPrintCluster(t *testing.T) {
 		if got := strings.Join(strings.Fields(line), " "); i >= len(want) || got != want[i] {
 			t.Errorf("line %d: %q", i, got)
 		}
+	}
+}
+
+// Replicas that differ are shown with what they have, though the shard lacks nothing, and are an error.
+func TestReplicasDiffer(t *testing.T) {
+	t.Parallel()
+	c := &wattlev1.GetClusterStatusResponse{ClusterId: "c", Want: 2, Shards: []*wattlev1.Shard{
+		{Id: 6, Leader: "n-a", Live: 2, Voters: 2},
+		{Id: 7, Leader: "n-a", Live: 2, Voters: 2, Differs: true, Replicas: []*wattlev1.Replica{
+			{Node: "n-a", Voter: true, Active: true, Applied: 9, Hash: 0xa}, {Node: "n-b", Voter: true, Active: true, Applied: 9, Hash: 0xb},
+		}},
+	}}
+	var b strings.Builder
+	printCluster(&b, c, false)
+	for _, want := range []string{"n-a (DIFFERS: 000000000000000a at entry 9)", "n-b (DIFFERS: 000000000000000b at entry 9)"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in\n%s", want, &b)
+		}
+	}
+	if err := differing(c); fault.Reason(err) != "replicas_differ" || !strings.Contains(err.Error(), "shard 7:") {
+		t.Error(err)
+	}
+	c.Shards = c.Shards[:1]
+	if err := differing(c); err != nil {
+		t.Error(err)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/shard/directory"
 )
 
@@ -88,12 +90,27 @@ func (a *app) cluster() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.print(res.Msg, func(w io.Writer) { printCluster(w, res.Msg, all) })
+			return errors.Join(a.print(res.Msg, func(w io.Writer) { printCluster(w, res.Msg, all) }), differing(res.Msg))
 		},
 	}
 	status.Flags().BoolVar(&all, "all", false, "show the shards that lack nothing, too")
 	c.AddCommand(status)
 	return c
+}
+
+// differing is an error if a shard has replicas with different states. That is the worst there is: it must not pass for an answer.
+func differing(c *wattlev1.GetClusterStatusResponse) error {
+	var shards []string
+	for _, s := range c.Shards {
+		if s.Differs {
+			shards = append(shards, fmt.Sprint(s.Id))
+		}
+	}
+	if len(shards) == 0 {
+		return nil
+	}
+	return fault.New(fault.Corrupt, "replicas_differ", "REPLICAS DIFFER in shard %s: at the same entry of the log they have different states", strings.Join(shards, ", ")).
+		Hint("stop the nodes, keep a copy of every data directory, and report it: which replica is right cannot be told from outside")
 }
 
 // lacking says since when a shard has lacked something.
@@ -118,7 +135,7 @@ func printCluster(w io.Writer, c *wattlev1.GetClusterStatusResponse, all bool) {
 		if s.Leader != "" {
 			led++
 		}
-		if all || !fine {
+		if all || !fine || s.Differs {
 			shown = append(shown, s)
 		}
 	}
@@ -143,6 +160,9 @@ func printCluster(w io.Writer, c *wattlev1.GetClusterStatusResponse, all bool) {
 			var rs []string
 			for _, r := range s.Replicas {
 				text := r.Node
+				if s.Differs {
+					text += fmt.Sprintf(" (DIFFERS: %016x at entry %d)", r.Hash, r.Applied)
+				}
 				switch {
 				case !r.Active:
 					text += " (silent)"

@@ -229,6 +229,20 @@ func TestModulesFollow(t *testing.T) {
 	c.call(third, "and here")
 }
 
+// A node that starts while all others are away answers calls by what it knew.
+func TestStartAlone(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, inProcess, node.Config{Shards: 8})
+	c.nodes[1].pushFixture("echo")
+	for _, n := range c.nodes {
+		c.call(n, "together")
+	}
+	for _, n := range c.nodes {
+		n.stop()
+	}
+	c.call(c.nodes[0].again(), "alone")
+}
+
 // A node keeps to its own cluster.
 func TestOtherCluster(t *testing.T) {
 	t.Parallel()

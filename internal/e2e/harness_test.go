@@ -77,6 +77,7 @@ type target struct {
 	// signal is for the binary only.
 	signal func(os.Signal) error
 	bin    bool
+	pid    int
 	// ends is what the error has to say with which it ends by itself, if it should.
 	ends string
 }
@@ -231,7 +232,7 @@ func tryBinary(t testing.TB, cfg node.Config) (*target, error) {
 	var once sync.Once
 	n = newTarget(t, addr, cfg, func() { once.Do(end(syscall.SIGTERM)) })
 	n.kill = func() { once.Do(end(syscall.SIGKILL)) }
-	n.bin, n.signal = true, cmd.Process.Signal
+	n.bin, n.signal, n.pid = true, cmd.Process.Signal, cmd.Process.Pid
 	t.Cleanup(n.stop)
 	return n, nil
 }
@@ -269,6 +270,7 @@ func upArgs(cfg node.Config) []string {
 	}
 	add("gossip-addr", cfg.GossipAddr, cfg.GossipAddr != "")
 	add("peer-addr", cfg.PeerAddr, cfg.PeerAddr != "")
+	add("grace", cfg.Grace, cfg.Grace > 0)
 	add("slots", cfg.Slots, cfg.Slots > 0)
 	add("max-calls", cfg.MaxCalls, cfg.MaxCalls > 0)
 	add("shards", cfg.Shards, cfg.Shards > 0)

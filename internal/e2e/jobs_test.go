@@ -25,9 +25,14 @@ func (n *target) output(t testing.TB, id, stage string, task int) string {
 // eventually waits for what comes by itself, and fails the test when it does not.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
+	eventuallyWithin(t, time.Minute, what, is)
+}
+
+func eventuallyWithin(t testing.TB, limit time.Duration, what string, is func() bool) {
+	t.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	late := time.After(time.Minute)
+	late := time.After(limit)
 	for !is() {
 		select {
 		case <-tick.C:

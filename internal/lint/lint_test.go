@@ -18,7 +18,7 @@ const module = "github.com/wattlehq/wattle"
 // layers puts every package on a level; imports go to the same folder or down. A longer prefix wins.
 var layers = map[string]int{
 	"gen": 0, "internal": 0, "testdata": 0,
-	"internal/plugintest": 5, "internal/e2e": 6, "internal/lint": 6, "internal/sim": 5,
+	"internal/plugintest": 5, "internal/e2e": 6, "internal/chaos": 6, "internal/lint": 6, "internal/sim": 5,
 	"store": 1, "host": 1, "cluster": 1,
 	"shard": 2, "worker": 2, "transfer": 2,
 	"registry": 3, "dag": 3, "secret": 3, "member": 3,

@@ -35,7 +35,7 @@ var knownBugs = []struct {
 		"stale read", "shard/read.go", "	g.question++\n",
 		"	g.awaited = append(g.awaited, awaited{0, reads})\n	g.mu.Unlock()\n	g.wakeReads()\n	return\n	g.question++\n",
 	},
-	{"early trim", "shard/appender.go", "to := durable[g.id]\n", "to := g.applied.Load()\n"},
+	{"early trim", "shard/appender.go", "to := durable[g.id]\n", "to := g.stands.Load().index\n"},
 	{"lost change of members", "shard/applier.go", "must(b.Set(membersKey(g.id), v))", "_ = v"},
 	{
 		"snapshot without what was seen", "shard/courier.go", "			pairs.Pairs = append(pairs.Pairs, slices.Clone(k)",
@@ -59,6 +59,8 @@ var knownBugs = []struct {
 	{"a removed replica goes before that is known for good", "shard/farewell.go", "return !f.due && f.at != 0 && f.committed >= f.at", "return true"},
 	{"a retired replica comes back", "shard/loop.go", "if replica < l.e.retired(id) {", "if false {"},
 	{"a snapshot is given room while another is put in", "shard/courier.go", " || p.g.staged.Load() != 0 {", " {"},
+	{"a lost attempt starts again as it was", "dag/queue.go", "		s.lost[id.Index] = mark{h.Generation, h.Attempt}\n", ""},
+	{"what is done already is given back", "dag/holder.go", "if x := h.held[id]; x != nil && !x.begun {", "if x := h.held[id]; x == nil || !x.begun {"},
 	{"a snapshot counts before it is durable", "shard/courier.go", "	must(c.e.cfg.Store.State.Flush())\n", ""},
 }
 

@@ -93,8 +93,3 @@ func (n *node) propose(what string, p shard.Proposal, done func(machine.Result, 
 		})
 	}, func(err error) { done(res, err) })
 }
-
-// read reads for a node.
-func (n *node) read(what string, slot machine.Slot, id machine.ID, fn func(machine.Reader) error, done func(error)) {
-	n.anywhere(what, func(at *node, done func(error)) { at.drive.Read(slot, id, fn, done) }, done)
-}

@@ -162,7 +162,7 @@ func (n *node) plan(what string, after time.Duration, do func()) {
 	start := n.starts
 	n.w.after(after, string(n.id)+" "+what, func() {
 		if n.starts == start && n.engine != nil {
-			do()
+			n.guard(do)
 		}
 	})
 }
@@ -340,7 +340,10 @@ func (s sink) Applied(id shard.ID, term uint64, effects []machine.Effect) {
 
 func (sink) Installed(shard.ID) {}
 
-func (s sink) Yield(id shard.ID) { s.n.worker.d.Yield(uint32(id)) }
+func (s sink) Yield(id shard.ID) {
+	s.n.worker.d.Yield(uint32(id))
+	s.n.worker.h.Yield(uint32(id))
+}
 
 // heard are the effects that do not get lost.
 func (s sink) heard(id shard.ID, effects []machine.Effect) []machine.Effect {

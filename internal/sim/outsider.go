@@ -68,10 +68,12 @@ func (k *worker) acquire(client string, most int, lease time.Duration, then func
 		then(nil)
 	}
 	for _, g := range grants {
-		k.prepare(g.Pick, g.Start, func(a *attempt) {
-			switch {
-			case a == nil:
+		k.prepare([]pick{{g.Pick, g.Start}}, func(as []*attempt) {
+			if len(as) == 0 {
 				then(nil)
+				return
+			}
+			switch a := as[0]; {
 			case k.d.Granted(k.n.clock(), client, a.Pick):
 				then(a)
 			default:

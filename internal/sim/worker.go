@@ -76,9 +76,13 @@ func (k *worker) stop(ids []dag.AttemptID) {
 	for _, id := range ids {
 		if a := k.attempts[id]; a != nil && k.h.Drop(id) {
 			a.over = true
-		} else {
+		}
+	}
+	for _, id := range k.h.Dropped() {
+		if a := k.attempts[id]; a != nil && !a.over {
 			delete(k.attempts, id)
 		}
+		k.d.Done(id, 0)
 	}
 }
 
@@ -118,10 +122,12 @@ func (k *worker) look() {
 		k.command(k.n.propose, &storev1.JobCommand{Job: string(id), Change: &storev1.JobCommand_Expire{Expire: &storev1.Expire{}}}, func(*storev1.JobResult, error) {})
 	}
 	for _, g := range k.d.Grants(now, k.h.Free()) {
-		k.prepare(g.Pick, g.Start, func(a *attempt) {
-			if a != nil && k.d.Granted(k.n.clock(), g.To, a.Pick) {
-				w.count("given")
-				k.tell(g.To, func(to *worker) { to.given(string(k.n.id), a) })
+		k.prepare([]pick{{g.Pick, g.Start}}, func(as []*attempt) {
+			for _, a := range as {
+				if k.d.Granted(k.n.clock(), g.To, a.Pick) {
+					w.count("given")
+					k.tell(g.To, func(to *worker) { to.given(string(k.n.id), a) })
+				}
 			}
 		})
 	}
@@ -180,78 +186,120 @@ func (k *worker) begin(now time.Time) bool {
 		k.run(k.attempts[id])
 		return true
 	}
-	if k.h.Full() {
+	var picks []pick
+	for n := 1; len(picks) < n && !k.h.Full(); {
+		p, start, ok := k.d.Next(now)
+		if !ok {
+			break
+		}
+		if picks = append(picks, pick{p, start}); p.Alone {
+			break
+		}
+		if start != nil { // tasks take too long here for more than one to be worth it
+			n = max(n, k.d.Ahead(p), 1+k.n.w.rng.IntN(3))
+		}
+	}
+	if len(picks) == 0 {
 		return false
 	}
-	p, start, ok := k.d.Next(now)
-	if ok {
-		k.running++ // a slot waits for it
-		k.prepare(p, start, func(a *attempt) {
-			k.running--
-			if a != nil {
-				k.attempts[a.ID()] = a
-				k.h.Hand(a.Pick)
-			}
-			k.poke()
+	k.running++ // a slot waits for them
+	k.prepare(picks, func(as []*attempt) {
+		k.running--
+		for _, a := range as {
+			k.attempts[a.ID()] = a
+			k.h.Hand(a.Pick)
+		}
+		k.poke()
+	})
+	return true
+}
+
+// pick is an attempt handed out, and what has to be recorded before it starts, if something has to.
+type pick struct {
+	dag.Pick
+	start *storev1.Start
+}
+
+// prepare has the starts of attempts recorded that have to be, those of a job together, and reads what there is to do.
+func (k *worker) prepare(picks []pick, then func([]*attempt)) {
+	var ready []*attempt
+	jobs := map[dag.JobID][]pick{}
+	for _, p := range picks {
+		if p.start == nil {
+			ready = append(ready, k.read(p.Pick)...)
+		} else {
+			jobs[p.Task.Job] = append(jobs[p.Task.Job], p)
+		}
+	}
+	left := len(jobs)
+	if left == 0 {
+		then(ready)
+		return
+	}
+	for _, job := range slices.Sorted(maps.Keys(jobs)) {
+		w, of := k.n.w, jobs[job]
+		// Whoever takes it may be slow to go on.
+		wait := w.between(0, 50*time.Microsecond)
+		if w.odd(10) {
+			wait = w.between(0, 2*time.Second)
+		}
+		k.n.plan("starts "+of[0].Task.String(), wait, func() {
+			k.start(job, of, func(as []*attempt) {
+				ready = append(ready, as...)
+				if left--; left == 0 {
+					then(ready)
+				}
+			})
 		})
 	}
-	return ok
 }
 
-// prepare has the start of an attempt recorded if it has to be, and reads what there is to do.
-func (k *worker) prepare(p dag.Pick, start *storev1.JobCommand, then func(*attempt)) {
-	if start == nil {
-		k.read(p, then)
-		return
-	}
-	w := k.n.w
-	// Whoever takes it may be slow to go on.
-	wait := w.between(0, 50*time.Microsecond)
-	if w.odd(10) {
-		wait = w.between(0, 2*time.Second)
-	}
-	k.n.plan("starts "+p.Task.String(), wait, func() { k.start(p, start, then) })
-}
-
-func (k *worker) start(p dag.Pick, start *storev1.JobCommand, then func(*attempt)) {
+func (k *worker) start(job dag.JobID, picks []pick, then func([]*attempt)) {
 	if k.n.paused {
-		k.n.plan("starts later", 50*time.Millisecond, func() { k.start(p, start, then) })
+		k.n.plan("starts later", 50*time.Millisecond, func() { k.start(job, picks, then) })
 		return
 	}
-	k.command(k.n.proposeHere, start, func(r *storev1.JobResult, err error) {
-		if err != nil || r.GetAttempt() == 0 {
-			k.refused(p, then)
-			return
+	c := &storev1.Starts{}
+	for _, p := range picks {
+		c.Starts = append(c.Starts, p.start)
+	}
+	k.command(k.n.proposeHere, &storev1.JobCommand{Job: string(job), Change: &storev1.JobCommand_Starts{Starts: c}}, func(r *storev1.JobResult, err error) {
+		var as []*attempt
+		for i, p := range picks {
+			if err != nil || r.Attempts[i] == 0 {
+				k.refused(p.Pick)
+				continue
+			}
+			started := k.d.Started(p.Pick, r.Attempts[i])
+			k.n.w.count("restarted")
+			k.n.w.audit.started(started)
+			as = append(as, k.read(started)...)
 		}
-		p = k.d.Started(p, r.Attempt)
-		k.n.w.count("restarted")
-		k.n.w.audit.started(p)
-		k.read(p, then)
+		then(as)
 	})
 }
 
-func (k *worker) refused(p dag.Pick, then func(*attempt)) {
+func (k *worker) refused(p dag.Pick) {
 	k.d.Refused(p)
 	k.poke()
-	then(nil)
 }
 
-func (k *worker) read(p dag.Pick, then func(*attempt)) {
+// read makes an attempt of a pick, if there is something to do.
+func (k *worker) read(p dag.Pick) []*attempt {
 	a := &attempt{Pick: p}
 	err := k.n.engine.Peek(slotOf(p.Task.Job), machine.Jobs, func(r machine.Reader) (err error) {
 		a.work, err = dag.ReadWork(r, p)
 		return err
 	})
 	if fault.KindOf(err) == fault.Corrupt {
-		k.n.guard(func() { panic(&machine.Broken{Err: err}) })
-		return
+		panic(&machine.Broken{Err: err})
 	}
 	if err != nil {
-		k.refused(p, then)
-		return
+		k.refused(p)
+		return nil
 	}
 	k.n.w.audit.prepared(k.n, a.Pick)
-	then(a)
+	return []*attempt{a}
 }
 
 // command puts a command of a job into its shard's log.

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/wattlehq/wattle/dag"
@@ -81,6 +80,10 @@ func (s *Scheduler) round() (r round) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
+	if now.Sub(s.rounded) > asleep {
+		s.woke = now
+	}
+	s.rounded = now
 	s.dispatcher.Expire(now)
 	for _, e := range s.dispatcher.Overdue(now) {
 		s.enqueue(e.Task.Job, e.Finish)
@@ -145,34 +148,17 @@ func (s *Scheduler) give(ctx context.Context, node string, grants []dag.Grant) {
 
 // handOut makes attempts of what was granted, once the starts are recorded that have to be.
 func (s *Scheduler) handOut(ctx context.Context, to string, grants []dag.Grant) []*Attempt {
-	attempts := make([]*Attempt, len(grants))
-	var wg sync.WaitGroup
+	picks := make([]pick, len(grants))
 	for i, g := range grants {
-		prepare := func() {
-			a, err := s.prepare(ctx, g.Pick, g.Start)
-			if err != nil {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				s.dispatcher.Refused(a.Pick)
-				s.poke()
-				return
-			}
-			attempts[i] = a
-		}
-		if g.Start == nil {
-			prepare()
-		} else {
-			wg.Go(prepare)
-		}
+		picks[i] = pick{g.Pick, g.Start}
 	}
-	wg.Wait()
+	attempts := s.prepare(ctx, picks)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
 	var given []*Attempt
 	for _, a := range attempts {
 		switch {
-		case a == nil:
 		case s.dispatcher.Granted(now, to, a.Pick):
 			given = append(given, a)
 		case a.Work.Stage.External:

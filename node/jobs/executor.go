@@ -33,7 +33,9 @@ const DefaultTaskOutput = 1 << 30
 // Executor runs attempts. It is a worker.Runner; its fields must be set.
 type Executor struct {
 	// Node is this one.
-	Node   string
+	Node string
+	// Counts returns once it is known that an attempt counts: see Scheduler.
+	Counts func(context.Context, *Attempt) error
 	Host   *host.Host
 	Blobs  Blobs
 	Inputs *Inputs
@@ -44,6 +46,8 @@ type Executor struct {
 	ShuffleBytes int64
 	// Counters takes what the shuffles did.
 	Counters *ShuffleCounters
+
+	tables tables
 }
 
 // Run implements worker.Runner.
@@ -192,7 +196,7 @@ func (t *task) call(f *storev1.PlanFunction, kind string, in host.Input, out sin
 		Fresh: f.Fresh,
 		// A combiner runs while the function emits.
 		Nested: f != t.work.Stage.Function, Within: f != t.work.Stage.Function,
-		Capabilities: t.Grants.For(f.Service, f.Function, f.Capabilities), Mounts: mounts,
+		Capabilities: fenced{t.Grants.For(f.Service, f.Function, f.Capabilities), func(ctx context.Context) error { return t.Counts(ctx, t.a) }}, Mounts: mounts,
 		Context: host.Context{
 			Service: f.Service, Version: f.Number, Function: f.Function, Job: string(t.a.Task.Job), Stage: t.work.Stage.Name,
 			Task: t.a.Task.Index, Attempt: t.a.Attempt, Input: kind, Params: t.work.Stage.Params,
@@ -233,21 +237,24 @@ func Limits(l *wattlev1.Limits) host.Limits {
 	}
 }
 
-// bytesOf opens what is inline or in a blob.
-func (t *task) bytesOf(b *storev1.Bytes) (io.ReaderAt, int64, error) {
-	if b.GetDigest() == "" {
-		return bytes.NewReader(b.GetInline()), int64(len(b.GetInline())), nil
+// entry reads what is the task's own of its stage's table.
+func (t *task) entry() ([]byte, error) {
+	s := t.work.Stage
+	if s.Table.GetDigest() == "" {
+		b := s.Table.GetInline()
+		return dag.TableEntry(bytes.NewReader(b), int64(len(b)), s.Tasks, t.a.Task.Index)
 	}
-	d, err := digest.Parse(b.Digest)
+	d, err := digest.Parse(s.Table.Digest)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	r, err := t.Blobs.Open(t.ctx, d)
+	r, size, done, err := t.tables.get(t.ctx, t.Blobs, d)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
-	t.closers = append(t.closers, r.Close)
-	return r, r.Size(), nil
+	entry, err := dag.TableEntry(r, size, s.Tasks, t.a.Task.Index)
+	done(err)
+	return entry, err
 }
 
 // output opens the output of another task, where it is. What cannot be read is lost.
@@ -300,11 +307,7 @@ func (t *task) input() (host.Input, string, error) {
 	split := s.Function.GetKind() == wattlev1.FunctionKind_FUNCTION_KIND_MAP
 	switch s.Input {
 	case storev1.InputKind_INPUT_KIND_VALUE, storev1.InputKind_INPUT_KIND_ITEMS, storev1.InputKind_INPUT_KIND_FILES:
-		table, size, err := t.bytesOf(s.Table)
-		if err != nil {
-			return nil, "", err
-		}
-		entry, err := dag.TableEntry(table, size, s.Tasks, t.a.Task.Index)
+		entry, err := t.entry()
 		if err != nil {
 			return nil, "", err
 		}

@@ -66,7 +66,10 @@ func (s *Scheduler) recordAll(job dag.JobID) {
 			return
 		}
 		// Not the attempts' context: what they did must be recorded although it has ended.
-		_, err := s.propose(context.Background(), job, &storev1.JobCommand{Change: &storev1.JobCommand_Finishes{Finishes: &storev1.Finishes{Finishes: batch}}})
+		r, err := s.propose(context.Background(), job, &storev1.JobCommand{Change: &storev1.JobCommand_Finishes{Finishes: &storev1.Finishes{Finishes: batch}}})
+		s.mu.Lock()
+		s.stats.Fenced += uint64(len(r.GetRefused()))
+		s.mu.Unlock()
 		// A job that is over is the fence at work; without a leader the tasks are found by the next one.
 		if k := fault.KindOf(err); err != nil && k != fault.Precondition && k != fault.Unavailable && k != fault.NotFound {
 			slog.Error("outcomes not recorded", "job", job, "outcomes", n, "error", err)

@@ -50,6 +50,8 @@ type Attempt struct {
 	dag.Pick
 	// Work is what it has to do.
 	Work *dag.Work
+	// confirmed is when it was known to count.
+	confirmed time.Time
 	// ctx ends when the job is stopped or the node is, or when the attempt counts no more.
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -80,6 +82,8 @@ type Scheduler struct {
 	watchers   map[dag.JobID]map[chan struct{}]bool
 	changed    chan struct{} // there may be something to tell others, or the next wake-up changed
 	asked      time.Time     // when other nodes were chosen to be asked
+	rounded    time.Time     // when the last round was
+	woke       time.Time     // when the last one was that came after a long pause
 	stopping   bool
 	finishing  sync.WaitGroup
 	finishes   map[dag.JobID]*finishes
@@ -104,6 +108,9 @@ type Stats struct {
 	Started, Completed, Failed, Released, Restarted uint64
 	// Given are attempts that went to other nodes, Taken those that came from them.
 	Given, Taken uint64
+	// Fenced are outcomes that did not count.
+	Fenced uint64
+	dag.Counts
 }
 
 // NewScheduler returns a Scheduler that starts nothing. Connect must be called before it is used: shards and scheduler know
@@ -176,6 +183,7 @@ func (s *Scheduler) Yield(id shard.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dispatcher.Yield(uint32(id))
+	s.holder.Yield(uint32(id))
 }
 
 // poke wakes those who wait for work and the timer. The caller holds mu.
@@ -213,7 +221,10 @@ func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
 		defer s.mu.Unlock()
 		if !s.stopping {
 			s.stopping = true
-			s.holder.Return()
+			for _, id := range s.holder.Return() {
+				s.unbegun(id)
+			}
+			s.forget()
 		}
 		s.poke()
 	})()
@@ -226,58 +237,130 @@ func (s *Scheduler) Next(ctx context.Context) (*Attempt, error) {
 		if id, ok := s.holder.Next(); ok {
 			a := s.attempts[id]
 			a.ctx, a.cancel = context.WithCancelCause(ctx)
+			a.confirmed = s.cfg.Now()
 			s.stats.Started++
 			return a, nil
 		}
-		if !s.holder.Full() {
-			if p, start, ok := s.dispatcher.Next(s.cfg.Now()); ok {
-				s.take(ctx, p, start)
-				continue
-			}
+		if picks := s.picks(); len(picks) > 0 {
+			s.take(ctx, picks)
+			continue
 		}
 		s.more.Wait()
 	}
 }
 
-// take makes an attempt of what this node is to run of its own. The caller holds mu, which is free meanwhile.
-func (s *Scheduler) take(ctx context.Context, p dag.Pick, start *storev1.JobCommand) {
-	s.mu.Unlock()
-	a, err := s.prepare(ctx, p, start)
-	s.mu.Lock()
-	if err != nil {
-		s.dispatcher.Refused(a.Pick)
-		s.poke()
-		return
-	}
-	s.attempts[a.ID()] = a
-	s.holder.Hand(a.Pick)
-	s.more.Broadcast() // it may be one that has to wait
+// pick is an attempt handed out, and what has to be recorded before it starts, if something has to.
+type pick struct {
+	dag.Pick
+	start *storev1.Start
 }
 
-// prepare records the start of an attempt that may repeat one, and reads what it has to do. An error says that it does not run.
-func (s *Scheduler) prepare(ctx context.Context, p dag.Pick, start *storev1.JobCommand) (*Attempt, error) {
-	a := &Attempt{Pick: p}
-	if start != nil {
-		// A start whose outcome nobody waited for would look like one that was lost with its node.
-		// Only the leader that hands it out may start it, so nobody else is asked.
-		res, err := s.put(context.WithoutCancel(ctx), s.shards.ProposeHere, p.Task.Job, start)
-		switch {
-		case err != nil:
-			return a, err
-		case res.GetAttempt() == 0:
-			return a, errJobOver
+// picks are what this node is to run next of its own. The caller holds mu.
+func (s *Scheduler) picks() (all []pick) {
+	for n := 1; len(all) < n && !s.holder.Full(); {
+		p, start, ok := s.dispatcher.Next(s.cfg.Now())
+		if !ok {
+			break
 		}
-		s.mu.Lock()
-		a.Pick = s.dispatcher.Started(p, res.Attempt)
-		s.stats.Restarted++
-		s.mu.Unlock()
+		if all = append(all, pick{p, start}); start != nil {
+			n = max(n, s.dispatcher.Ahead(p))
+		}
+		if p.Alone {
+			break
+		}
 	}
-	// As this node has it: if it leads no more, the attempt may count no more, which shows in the end.
-	err := s.shards.Peek(Slot(p.Task.Job), machine.Jobs, func(r machine.Reader) (err error) {
-		a.Work, err = dag.ReadWork(r, a.Pick)
-		return err
+	return all
+}
+
+// take makes attempts of what this node is to run of its own. The caller holds mu, which is free meanwhile.
+func (s *Scheduler) take(ctx context.Context, picks []pick) {
+	s.mu.Unlock()
+	attempts := s.prepare(ctx, picks)
+	s.mu.Lock()
+	for _, a := range attempts {
+		if s.stopping {
+			s.dispatcher.Done(a.ID(), 0)
+			s.unbegun(a.ID())
+			continue
+		}
+		s.attempts[a.ID()] = a
+		s.holder.Hand(a.Pick)
+	}
+	s.poke() // some may have to wait, and of some there is none
+}
+
+// prepare records the starts of attempts that may repeat others, and reads what they have to do. Those that do not run are refused, and left out.
+func (s *Scheduler) prepare(ctx context.Context, picks []pick) (attempts []*Attempt) {
+	started := s.start(ctx, picks)
+	for i, p := range picks {
+		if p.start != nil {
+			if started[i] == 0 {
+				s.refuse(p.Pick)
+				continue
+			}
+			s.mu.Lock()
+			p.Pick = s.dispatcher.Started(p.Pick, started[i])
+			s.stats.Restarted++
+			s.mu.Unlock()
+		}
+		a := &Attempt{Pick: p.Pick}
+		// As this node has it: if it leads no more, the attempt may count no more, which shows in the end.
+		err := s.shards.Peek(Slot(p.Task.Job), machine.Jobs, func(r machine.Reader) (err error) {
+			a.Work, err = dag.ReadWork(r, a.Pick)
+			return err
+		})
+		if err != nil {
+			s.refuse(a.Pick)
+			continue
+		}
+		attempts = append(attempts, a)
+	}
+	return attempts
+}
+
+func (s *Scheduler) refuse(p dag.Pick) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dispatcher.Refused(p)
+}
+
+// start records the starts, those of a job together, and returns the attempts they are recorded as; zero where nothing is recorded.
+func (s *Scheduler) start(ctx context.Context, picks []pick) []uint32 {
+	attempts := make([]uint32, len(picks))
+	jobs := map[dag.JobID][]int{}
+	for i, p := range picks {
+		if p.start != nil {
+			jobs[p.Task.Job] = append(jobs[p.Task.Job], i)
+		}
+	}
+	var wg sync.WaitGroup
+	for job, of := range jobs {
+		wg.Go(func() {
+			c := &storev1.Starts{}
+			for _, i := range of {
+				c.Starts = append(c.Starts, picks[i].start)
+			}
+			// A start whose outcome nobody waited for would look like one that was lost with its node.
+			// Only the leader that hands it out may start it, so nobody else is asked.
+			res, err := s.put(context.WithoutCancel(ctx), s.shards.ProposeHere, job, &storev1.JobCommand{Change: &storev1.JobCommand_Starts{Starts: c}})
+			if err != nil || len(res.Attempts) != len(of) {
+				return
+			}
+			for k, i := range of {
+				attempts[i] = res.Attempts[k]
+			}
+		})
+	}
+	wg.Wait()
+	return attempts
+}
+
+// unbegun records that an attempt does not begin, since this node ends: a start that is recorded and of which no end is known would look like one that took
+// its node along. The caller holds mu.
+func (s *Scheduler) unbegun(id dag.AttemptID) {
+	s.enqueue(id.Task.Job, &storev1.Finish{
+		Stage: id.Task.Stage, Task: id.Task.Index, Generation: id.Generation, Attempt: id.Attempt, Outcome: &storev1.Finish_Released{Released: &storev1.Release{}},
 	})
-	return a, err
 }
 
 // stop ends attempts that count no more. The caller holds mu.
@@ -285,9 +368,18 @@ func (s *Scheduler) stop(ids []dag.AttemptID) {
 	for _, id := range ids {
 		if a := s.attempts[id]; a != nil && s.holder.Drop(id) {
 			a.cancel(errJobOver)
-		} else {
+		}
+	}
+	s.forget()
+}
+
+// forget forgets attempts of which nothing will come. Those that run are given back when they end. The caller holds mu.
+func (s *Scheduler) forget() {
+	for _, id := range s.holder.Dropped() {
+		if a := s.attempts[id]; a != nil && a.cancel == nil {
 			delete(s.attempts, id)
 		}
+		s.dispatcher.Done(id, 0)
 	}
 }
 
@@ -356,5 +448,7 @@ func (s *Scheduler) Load() (running, leading int) {
 func (s *Scheduler) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.stats
+	stats := s.stats
+	stats.Counts = s.dispatcher.Counts()
+	return stats
 }

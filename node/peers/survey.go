@@ -39,6 +39,7 @@ func Nodes(ctx context.Context, c *Clients, ids []shard.NodeID) map[shard.NodeID
 func Shards(ctx context.Context, h *Hands, ids []shard.NodeID, shards, want uint32) (all []*wattlev1.Shard, silent []string) {
 	reports := h.Ask(ctx, ids)
 	leaders := directory.Find(reports)
+	differ := directory.Differ(reports)
 	lacks := map[uint32]*peerv1.Lack{}
 	for _, r := range reports {
 		if r.Answer == nil {
@@ -51,7 +52,8 @@ func Shards(ctx context.Context, h *Hands, ids []shard.NodeID, shards, want uint
 		}
 	}
 	for id := range shards {
-		s := shardOf(id, leaders[shard.ID(id)])
+		s := shardOf(id, leaders[shard.ID(id)], reports)
+		s.Differs = differ[shard.ID(id)]
 		if l := lacks[id]; l != nil && directory.Lacks(s.Leader != "", s.Live, s.Voters, want) {
 			s.LackingSince, s.SinceAtLeast = l.Since, l.AtLeast
 		}
@@ -78,16 +80,33 @@ func (c *Clients) Survey(ctx context.Context, apis []string) (*wattlev1.GetClust
 	return nil, errors.Join(errs...)
 }
 
-func shardOf(id uint32, l directory.Leader) *wattlev1.Shard {
+func shardOf(id uint32, l directory.Leader, reports []directory.Report) *wattlev1.Shard {
 	out := &wattlev1.Shard{Id: id, Leader: string(l.Node)}
 	if l.ReplicaStatus == nil {
 		return out
 	}
 	out.Term, out.Last, out.Changing = l.Term, l.Last, l.Changing
 	for _, m := range l.Members {
-		out.Replicas = append(out.Replicas, &wattlev1.Replica{Id: m.Replica, Node: m.Node, Voter: m.Voter, Active: m.Active, Lag: l.Last - min(m.Match, l.Last)})
+		r := &wattlev1.Replica{Id: m.Replica, Node: m.Node, Voter: m.Voter, Active: m.Active, Lag: l.Last - min(m.Match, l.Last)}
+		r.Applied, r.Hash = standOf(id, r, reports)
+		out.Replicas = append(out.Replicas, r)
 	}
 	voters, live := l.Voters()
 	out.Voters, out.Live = uint32(voters), uint32(live)
 	return out
+}
+
+// standOf is where a replica's state is, as its own node says.
+func standOf(id uint32, r *wattlev1.Replica, reports []directory.Report) (applied, hash uint64) {
+	for _, report := range reports {
+		if string(report.Node) != r.Node {
+			continue
+		}
+		for _, s := range report.Answer.GetReplicas() {
+			if s.Shard == id && s.Replica == r.Id {
+				return s.Applied, s.Hash
+			}
+		}
+	}
+	return 0, 0
 }

@@ -63,11 +63,31 @@ func (l Leaders) Hear(reports []Report) {
 	}
 }
 
+// Differ returns the shards of which two replicas stand at the same entry with different states. While much is written, reports
+// may be of different entries, which say nothing.
+func Differ(reports []Report) map[shard.ID]bool {
+	type entry struct {
+		shard uint32
+		index uint64
+	}
+	differ, hashes := map[shard.ID]bool{}, map[entry]uint64{}
+	for _, r := range reports {
+		for _, s := range r.Answer.GetReplicas() {
+			at := entry{s.Shard, s.Applied}
+			if h, ok := hashes[at]; ok && h != s.Hash {
+				differ[shard.ID(s.Shard)] = true
+			}
+			hashes[at] = s.Hash
+		}
+	}
+	return differ
+}
+
 // Replicas is what a node says of its own.
 func Replicas(all []shard.Status) (said []*peerv1.ReplicaStatus) {
 	for _, s := range all {
 		p := &peerv1.ReplicaStatus{
-			Shard: uint32(s.ID), Replica: s.Replica, Term: s.Term, Leading: s.Leading, Leader: s.Leader, Applied: s.Applied, Last: s.Last,
+			Shard: uint32(s.ID), Replica: s.Replica, Term: s.Term, Leading: s.Leading, Leader: s.Leader, Applied: s.Applied, Hash: s.Hash, Last: s.Last,
 			Next: s.Members.Next(), Changing: s.Members.Joint() || s.Leading && !s.Settled, Settled: s.Settled,
 		}
 		for _, id := range s.Members.Replicas() {

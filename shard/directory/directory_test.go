@@ -41,3 +41,20 @@ func TestVoters(t *testing.T) {
 		t.Errorf("%d voters, %d there, has 4: %v, has 3: %v", all, live, l.Has(4), l.Has(3))
 	}
 }
+
+// Only replicas of the same shard at the same entry can differ, whoever is heard first.
+func TestDiffer(t *testing.T) {
+	t.Parallel()
+	reports := []Report{
+		said("a", &peerv1.ReplicaStatus{Shard: 1, Applied: 5, Hash: 10}, &peerv1.ReplicaStatus{Shard: 2, Applied: 5, Hash: 11}, &peerv1.ReplicaStatus{Shard: 3, Applied: 7, Hash: 1}),
+		said("b", &peerv1.ReplicaStatus{Shard: 1, Applied: 6, Hash: 12}, &peerv1.ReplicaStatus{Shard: 2, Applied: 5, Hash: 11}, &peerv1.ReplicaStatus{Shard: 3, Applied: 6, Hash: 2}),
+		{Node: "c"},
+		said("d", &peerv1.ReplicaStatus{Shard: 1, Applied: 6, Hash: 12}, &peerv1.ReplicaStatus{Shard: 2, Applied: 4, Hash: 13}, &peerv1.ReplicaStatus{Shard: 3, Applied: 7, Hash: 3}),
+	}
+	for range 50 {
+		rand.Shuffle(len(reports), func(i, j int) { reports[i], reports[j] = reports[j], reports[i] })
+		if d := Differ(reports); len(d) != 1 || !d[3] {
+			t.Fatalf("heard %v: %v", reports, d)
+		}
+	}
+}

@@ -411,7 +411,9 @@ type Shard struct {
 	// not known: the node that leads the first shard knows.
 	LackingSince *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=lacking_since,json=lackingSince,proto3" json:"lacking_since,omitempty"`
 	// It may have lacked something before that time: the node that knows had just begun to watch.
-	SinceAtLeast  bool `protobuf:"varint,10,opt,name=since_at_least,json=sinceAtLeast,proto3" json:"since_at_least,omitempty"`
+	SinceAtLeast bool `protobuf:"varint,10,opt,name=since_at_least,json=sinceAtLeast,proto3" json:"since_at_least,omitempty"`
+	// Two replicas that stand at the same entry have different states, which must never be.
+	Differs       bool `protobuf:"varint,11,opt,name=differs,proto3" json:"differs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -516,6 +518,13 @@ func (x *Shard) GetSinceAtLeast() bool {
 	return false
 }
 
+func (x *Shard) GetDiffers() bool {
+	if x != nil {
+		return x.Differs
+	}
+	return false
+}
+
 // Replica is a copy of a shard.
 type Replica struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -525,7 +534,10 @@ type Replica struct {
 	// It was heard of lately.
 	Active bool `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
 	// Entries it lacks.
-	Lag           uint64 `protobuf:"varint,5,opt,name=lag,proto3" json:"lag,omitempty"`
+	Lag uint64 `protobuf:"varint,5,opt,name=lag,proto3" json:"lag,omitempty"`
+	// The last entry its state has, and a running hash of everything that led there. Unset if its node did not answer.
+	Applied       uint64 `protobuf:"varint,6,opt,name=applied,proto3" json:"applied,omitempty"`
+	Hash          uint64 `protobuf:"fixed64,7,opt,name=hash,proto3" json:"hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -591,6 +603,20 @@ func (x *Replica) GetActive() bool {
 func (x *Replica) GetLag() uint64 {
 	if x != nil {
 		return x.Lag
+	}
+	return 0
+}
+
+func (x *Replica) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+func (x *Replica) GetHash() uint64 {
+	if x != nil {
+		return x.Hash
 	}
 	return 0
 }
@@ -1084,7 +1110,7 @@ const file_wattle_v1_node_proto_rawDesc = "" +
 	"\x06silent\x18\x04 \x03(\tR\x06silent\x12\x1a\n" +
 	"\bdraining\x18\x05 \x03(\tR\bdraining\x12\x18\n" +
 	"\aworkers\x18\x06 \x01(\rR\aworkers\x12\x14\n" +
-	"\x05trust\x18\a \x01(\tR\x05trust\"\xb6\x02\n" +
+	"\x05trust\x18\a \x01(\tR\x05trust\"\xd0\x02\n" +
 	"\x05Shard\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x12\n" +
@@ -1096,13 +1122,16 @@ const file_wattle_v1_node_proto_rawDesc = "" +
 	"\bchanging\x18\b \x01(\bR\bchanging\x12?\n" +
 	"\rlacking_since\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\flackingSince\x12$\n" +
 	"\x0esince_at_least\x18\n" +
-	" \x01(\bR\fsinceAtLeast\"m\n" +
+	" \x01(\bR\fsinceAtLeast\x12\x18\n" +
+	"\adiffers\x18\v \x01(\bR\adiffers\"\x9b\x01\n" +
 	"\aReplica\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +
 	"\x05voter\x18\x03 \x01(\bR\x05voter\x12\x16\n" +
 	"\x06active\x18\x04 \x01(\bR\x06active\x12\x10\n" +
-	"\x03lag\x18\x05 \x01(\x04R\x03lag\"?\n" +
+	"\x03lag\x18\x05 \x01(\x04R\x03lag\x12\x18\n" +
+	"\aapplied\x18\x06 \x01(\x04R\aapplied\x12\x12\n" +
+	"\x04hash\x18\a \x01(\x06R\x04hash\"?\n" +
 	"\x10DrainNodeRequest\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\tR\x06nodeId\x12\x12\n" +
 	"\x04undo\x18\x02 \x01(\bR\x04undo\"@\n" +

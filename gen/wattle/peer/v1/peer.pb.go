@@ -379,7 +379,9 @@ type ReplicaStatus struct {
 	// A change of the members is on its way, or not known for good yet.
 	Changing bool `protobuf:"varint,10,opt,name=changing,proto3" json:"changing,omitempty"`
 	// Of a leader: those that were removed may go. Until a quorum knows of it for good, they may still be needed.
-	Settled       bool `protobuf:"varint,11,opt,name=settled,proto3" json:"settled,omitempty"`
+	Settled bool `protobuf:"varint,11,opt,name=settled,proto3" json:"settled,omitempty"`
+	// A running hash of everything applied: equal on all replicas that stand at the same entry.
+	Hash          uint64 `protobuf:"fixed64,12,opt,name=hash,proto3" json:"hash,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -489,6 +491,13 @@ func (x *ReplicaStatus) GetSettled() bool {
 		return x.Settled
 	}
 	return false
+}
+
+func (x *ReplicaStatus) GetHash() uint64 {
+	if x != nil {
+		return x.Hash
+	}
+	return 0
 }
 
 type MemberStatus struct {
@@ -2520,7 +2529,7 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x04Lack\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x19\n" +
-	"\bat_least\x18\x03 \x01(\bR\aatLeast\"\xb5\x02\n" +
+	"\bat_least\x18\x03 \x01(\bR\aatLeast\"\xc9\x02\n" +
 	"\rReplicaStatus\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x18\n" +
 	"\areplica\x18\x02 \x01(\x04R\areplica\x12\x12\n" +
@@ -2533,7 +2542,8 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x04next\x18\t \x01(\x04R\x04next\x12\x1a\n" +
 	"\bchanging\x18\n" +
 	" \x01(\bR\bchanging\x12\x18\n" +
-	"\asettled\x18\v \x01(\bR\asettled\"\x9c\x01\n" +
+	"\asettled\x18\v \x01(\bR\asettled\x12\x12\n" +
+	"\x04hash\x18\f \x01(\x06R\x04hash\"\x9c\x01\n" +
 	"\fMemberStatus\x12\x18\n" +
 	"\areplica\x18\x01 \x01(\x04R\areplica\x12\x12\n" +
 	"\x04node\x18\x02 \x01(\tR\x04node\x12\x14\n" +

@@ -739,6 +739,7 @@ type JobCommand struct {
 	//	*JobCommand_Expire
 	//	*JobCommand_Delete
 	//	*JobCommand_Finishes
+	//	*JobCommand_Starts
 	//	*JobCommand_Extend
 	Change        isJobCommand_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
@@ -879,6 +880,15 @@ func (x *JobCommand) GetFinishes() *Finishes {
 	return nil
 }
 
+func (x *JobCommand) GetStarts() *Starts {
+	if x != nil {
+		if x, ok := x.Change.(*JobCommand_Starts); ok {
+			return x.Starts
+		}
+	}
+	return nil
+}
+
 func (x *JobCommand) GetExtend() *Extend {
 	if x != nil {
 		if x, ok := x.Change.(*JobCommand_Extend); ok {
@@ -932,6 +942,10 @@ type JobCommand_Finishes struct {
 	Finishes *Finishes `protobuf:"bytes,11,opt,name=finishes,proto3,oneof"`
 }
 
+type JobCommand_Starts struct {
+	Starts *Starts `protobuf:"bytes,12,opt,name=starts,proto3,oneof"`
+}
+
 type JobCommand_Extend struct {
 	Extend *Extend `protobuf:"bytes,13,opt,name=extend,proto3,oneof"`
 }
@@ -955,6 +969,8 @@ func (*JobCommand_Expire) isJobCommand_Change() {}
 func (*JobCommand_Delete) isJobCommand_Change() {}
 
 func (*JobCommand_Finishes) isJobCommand_Change() {}
+
+func (*JobCommand_Starts) isJobCommand_Change() {}
 
 func (*JobCommand_Extend) isJobCommand_Change() {}
 
@@ -1015,6 +1031,8 @@ type Start struct {
 	// The term of the leader that is about to run it: what it grants in another's term is void. Zero, of releases that knew one
 	// node only, is any.
 	Term uint64 `protobuf:"varint,6,opt,name=term,proto3" json:"term,omitempty"`
+	// The attempt it replaces was not heard of any more: its node may have lived on.
+	Silent bool `protobuf:"varint,7,opt,name=silent,proto3" json:"silent,omitempty"`
 	// Of an external stage: who gets the attempt, and for how long (nanoseconds).
 	Client        string `protobuf:"bytes,8,opt,name=client,proto3" json:"client,omitempty"`
 	Lease         int64  `protobuf:"varint,9,opt,name=lease,proto3" json:"lease,omitempty"`
@@ -1092,6 +1110,13 @@ func (x *Start) GetTerm() uint64 {
 		return x.Term
 	}
 	return 0
+}
+
+func (x *Start) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
 }
 
 func (x *Start) GetClient() string {
@@ -1343,6 +1368,51 @@ func (*Finish_Failed) isFinish_Outcome() {}
 
 func (*Finish_Released) isFinish_Outcome() {}
 
+// Starts are several of one job, each accepted or refused by itself.
+type Starts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Starts        []*Start               `protobuf:"bytes,1,rep,name=starts,proto3" json:"starts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Starts) Reset() {
+	*x = Starts{}
+	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Starts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Starts) ProtoMessage() {}
+
+func (x *Starts) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Starts.ProtoReflect.Descriptor instead.
+func (*Starts) Descriptor() ([]byte, []int) {
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Starts) GetStarts() []*Start {
+	if x != nil {
+		return x.Starts
+	}
+	return nil
+}
+
 // Finishes are several of one job, each accepted or refused by itself.
 type Finishes struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1353,7 +1423,7 @@ type Finishes struct {
 
 func (x *Finishes) Reset() {
 	*x = Finishes{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1435,7 @@ func (x *Finishes) String() string {
 func (*Finishes) ProtoMessage() {}
 
 func (x *Finishes) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[12]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1448,7 @@ func (x *Finishes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finishes.ProtoReflect.Descriptor instead.
 func (*Finishes) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{12}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Finishes) GetFinishes() []*Finish {
@@ -1402,7 +1472,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1484,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[13]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1497,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{13}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Output) GetBytes() *Bytes {
@@ -1465,7 +1535,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1547,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[14]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1560,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{14}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Failure) GetReason() string {
@@ -1529,7 +1599,7 @@ type Release struct {
 
 func (x *Release) Reset() {
 	*x = Release{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1611,7 @@ func (x *Release) String() string {
 func (*Release) ProtoMessage() {}
 
 func (x *Release) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[15]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1624,7 @@ func (x *Release) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Release.ProtoReflect.Descriptor instead.
 func (*Release) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{15}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{16}
 }
 
 // Lose says that the output of a finished task can no longer be read.
@@ -1571,7 +1641,7 @@ type Lose struct {
 
 func (x *Lose) Reset() {
 	*x = Lose{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1653,7 @@ func (x *Lose) String() string {
 func (*Lose) ProtoMessage() {}
 
 func (x *Lose) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[16]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1666,7 @@ func (x *Lose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lose.ProtoReflect.Descriptor instead.
 func (*Lose) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{16}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Lose) GetStage() uint32 {
@@ -1635,7 +1705,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1717,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[17]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1730,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{17}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{18}
 }
 
 type Pause struct {
@@ -1671,7 +1741,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1753,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[18]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1766,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{18}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{19}
 }
 
 type Resume struct {
@@ -1707,7 +1777,7 @@ type Resume struct {
 
 func (x *Resume) Reset() {
 	*x = Resume{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1789,7 @@ func (x *Resume) String() string {
 func (*Resume) ProtoMessage() {}
 
 func (x *Resume) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[19]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1802,7 @@ func (x *Resume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resume.ProtoReflect.Descriptor instead.
 func (*Resume) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{19}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{20}
 }
 
 type Expire struct {
@@ -1743,7 +1813,7 @@ type Expire struct {
 
 func (x *Expire) Reset() {
 	*x = Expire{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1825,7 @@ func (x *Expire) String() string {
 func (*Expire) ProtoMessage() {}
 
 func (x *Expire) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[20]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1838,7 @@ func (x *Expire) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expire.ProtoReflect.Descriptor instead.
 func (*Expire) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{20}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{21}
 }
 
 type Delete struct {
@@ -1779,7 +1849,7 @@ type Delete struct {
 
 func (x *Delete) Reset() {
 	*x = Delete{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1791,7 +1861,7 @@ func (x *Delete) String() string {
 func (*Delete) ProtoMessage() {}
 
 func (x *Delete) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[21]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1804,7 +1874,7 @@ func (x *Delete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delete.ProtoReflect.Descriptor instead.
 func (*Delete) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{21}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{22}
 }
 
 type JobRecord struct {
@@ -1825,7 +1895,7 @@ type JobRecord struct {
 
 func (x *JobRecord) Reset() {
 	*x = JobRecord{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1837,7 +1907,7 @@ func (x *JobRecord) String() string {
 func (*JobRecord) ProtoMessage() {}
 
 func (x *JobRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[22]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1850,7 +1920,7 @@ func (x *JobRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobRecord.ProtoReflect.Descriptor instead.
 func (*JobRecord) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{22}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *JobRecord) GetId() string {
@@ -1928,7 +1998,7 @@ type StageRecord struct {
 
 func (x *StageRecord) Reset() {
 	*x = StageRecord{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2010,7 @@ func (x *StageRecord) String() string {
 func (*StageRecord) ProtoMessage() {}
 
 func (x *StageRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[23]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2023,7 @@ func (x *StageRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StageRecord.ProtoReflect.Descriptor instead.
 func (*StageRecord) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{23}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *StageRecord) GetState() v1.StageState {
@@ -2042,7 +2112,7 @@ type TaskRecord struct {
 
 func (x *TaskRecord) Reset() {
 	*x = TaskRecord{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[24]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2054,7 +2124,7 @@ func (x *TaskRecord) String() string {
 func (*TaskRecord) ProtoMessage() {}
 
 func (x *TaskRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[24]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2067,7 +2137,7 @@ func (x *TaskRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskRecord.ProtoReflect.Descriptor instead.
 func (*TaskRecord) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{24}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TaskRecord) GetState() v1.TaskState {
@@ -2204,14 +2274,16 @@ type JobResult struct {
 	// Start: the attempt to run.
 	Attempt uint32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	// Finishes: those that did not count, by their place.
-	Refused       []uint32 `protobuf:"varint,4,rep,packed,name=refused,proto3" json:"refused,omitempty"`
+	Refused []uint32 `protobuf:"varint,4,rep,packed,name=refused,proto3" json:"refused,omitempty"`
+	// Starts: the attempts to run, by their place; zero is refused.
+	Attempts      []uint32 `protobuf:"varint,5,rep,packed,name=attempts,proto3" json:"attempts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *JobResult) Reset() {
 	*x = JobResult{}
-	mi := &file_wattle_store_v1_job_proto_msgTypes[25]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2223,7 +2295,7 @@ func (x *JobResult) String() string {
 func (*JobResult) ProtoMessage() {}
 
 func (x *JobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_wattle_store_v1_job_proto_msgTypes[25]
+	mi := &file_wattle_store_v1_job_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2236,7 +2308,7 @@ func (x *JobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JobResult.ProtoReflect.Descriptor instead.
 func (*JobResult) Descriptor() ([]byte, []int) {
-	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{25}
+	return file_wattle_store_v1_job_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *JobResult) GetJob() *JobRecord {
@@ -2263,6 +2335,13 @@ func (x *JobResult) GetAttempt() uint32 {
 func (x *JobResult) GetRefused() []uint32 {
 	if x != nil {
 		return x.Refused
+	}
+	return nil
+}
+
+func (x *JobResult) GetAttempts() []uint32 {
+	if x != nil {
+		return x.Attempts
 	}
 	return nil
 }
@@ -2333,7 +2412,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\vmodified_at\x18\x06 \x01(\x03R\n" +
 	"modifiedAt\x12!\n" +
 	"\fheader_lines\x18\a \x01(\rR\vheaderLines\x12\x14\n" +
-	"\x05lines\x18\b \x01(\bR\x05lines\"\xd3\x04\n" +
+	"\x05lines\x18\b \x01(\bR\x05lines\"\x86\x05\n" +
 	"\n" +
 	"JobCommand\x12\x10\n" +
 	"\x03job\x18\x01 \x01(\tR\x03job\x121\n" +
@@ -2348,10 +2427,11 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x06delete\x18\n" +
 	" \x01(\v2\x17.wattle.store.v1.DeleteH\x00R\x06delete\x127\n" +
 	"\bfinishes\x18\v \x01(\v2\x19.wattle.store.v1.FinishesH\x00R\bfinishes\x121\n" +
+	"\x06starts\x18\f \x01(\v2\x17.wattle.store.v1.StartsH\x00R\x06starts\x121\n" +
 	"\x06extend\x18\r \x01(\v2\x17.wattle.store.v1.ExtendH\x00R\x06extendB\b\n" +
 	"\x06change\"3\n" +
 	"\x06Submit\x12)\n" +
-	"\x04plan\x18\x01 \x01(\v2\x15.wattle.store.v1.PlanR\x04plan\"\xc3\x01\n" +
+	"\x04plan\x18\x01 \x01(\v2\x15.wattle.store.v1.PlanR\x04plan\"\xdb\x01\n" +
 	"\x05Start\x12\x14\n" +
 	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\rR\x04task\x12\x1e\n" +
@@ -2361,6 +2441,7 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\aattempt\x18\x04 \x01(\rR\aattempt\x12\x14\n" +
 	"\x05alone\x18\x05 \x01(\bR\x05alone\x12\x12\n" +
 	"\x04term\x18\x06 \x01(\x04R\x04term\x12\x16\n" +
+	"\x06silent\x18\a \x01(\bR\x06silent\x12\x16\n" +
 	"\x06client\x18\b \x01(\tR\x06client\x12\x14\n" +
 	"\x05lease\x18\t \x01(\x03R\x05lease\"\x82\x01\n" +
 	"\x06Extend\x12\x14\n" +
@@ -2385,7 +2466,9 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x04node\x18\t \x01(\tR\x04node\x12\x1a\n" +
 	"\bexternal\x18\n" +
 	" \x01(\bR\bexternalB\t\n" +
-	"\aoutcome\"?\n" +
+	"\aoutcome\"8\n" +
+	"\x06Starts\x12.\n" +
+	"\x06starts\x18\x01 \x03(\v2\x16.wattle.store.v1.StartR\x06starts\"?\n" +
 	"\bFinishes\x123\n" +
 	"\bfinishes\x18\x01 \x03(\v2\x17.wattle.store.v1.FinishR\bfinishes\"d\n" +
 	"\x06Output\x12,\n" +
@@ -2453,12 +2536,13 @@ const file_wattle_store_v1_job_proto_rawDesc = "" +
 	"\x06client\x18\x10 \x01(\tR\x06client\x12\x14\n" +
 	"\x05lease\x18\x11 \x01(\x03R\x05lease\x12\x1f\n" +
 	"\vacquired_at\x18\x12 \x01(\x03R\n" +
-	"acquiredAt\"\x87\x01\n" +
+	"acquiredAt\"\xa3\x01\n" +
 	"\tJobResult\x12,\n" +
 	"\x03job\x18\x01 \x01(\v2\x1a.wattle.store.v1.JobRecordR\x03job\x12\x18\n" +
 	"\acreated\x18\x02 \x01(\bR\acreated\x12\x18\n" +
 	"\aattempt\x18\x03 \x01(\rR\aattempt\x12\x18\n" +
-	"\arefused\x18\x04 \x03(\rR\arefused*\xad\x01\n" +
+	"\arefused\x18\x04 \x03(\rR\arefused\x12\x1a\n" +
+	"\battempts\x18\x05 \x03(\rR\battempts*\xad\x01\n" +
 	"\tInputKind\x12\x1a\n" +
 	"\x16INPUT_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10INPUT_KIND_VALUE\x10\x01\x12\x14\n" +
@@ -2482,7 +2566,7 @@ func file_wattle_store_v1_job_proto_rawDescGZIP() []byte {
 }
 
 var file_wattle_store_v1_job_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_wattle_store_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_wattle_store_v1_job_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_wattle_store_v1_job_proto_goTypes = []any{
 	(InputKind)(0),          // 0: wattle.store.v1.InputKind
 	(*Plan)(nil),            // 1: wattle.store.v1.Plan
@@ -2497,30 +2581,31 @@ var file_wattle_store_v1_job_proto_goTypes = []any{
 	(*Start)(nil),           // 10: wattle.store.v1.Start
 	(*Extend)(nil),          // 11: wattle.store.v1.Extend
 	(*Finish)(nil),          // 12: wattle.store.v1.Finish
-	(*Finishes)(nil),        // 13: wattle.store.v1.Finishes
-	(*Output)(nil),          // 14: wattle.store.v1.Output
-	(*Failure)(nil),         // 15: wattle.store.v1.Failure
-	(*Release)(nil),         // 16: wattle.store.v1.Release
-	(*Lose)(nil),            // 17: wattle.store.v1.Lose
-	(*Cancel)(nil),          // 18: wattle.store.v1.Cancel
-	(*Pause)(nil),           // 19: wattle.store.v1.Pause
-	(*Resume)(nil),          // 20: wattle.store.v1.Resume
-	(*Expire)(nil),          // 21: wattle.store.v1.Expire
-	(*Delete)(nil),          // 22: wattle.store.v1.Delete
-	(*JobRecord)(nil),       // 23: wattle.store.v1.JobRecord
-	(*StageRecord)(nil),     // 24: wattle.store.v1.StageRecord
-	(*TaskRecord)(nil),      // 25: wattle.store.v1.TaskRecord
-	(*JobResult)(nil),       // 26: wattle.store.v1.JobResult
-	nil,                     // 27: wattle.store.v1.PlanStage.ParamsEntry
-	(v1.FunctionKind)(0),    // 28: wattle.v1.FunctionKind
-	(*v1.Limits)(nil),       // 29: wattle.v1.Limits
-	(*v1.Capabilities)(nil), // 30: wattle.v1.Capabilities
-	(*v1.CallUsage)(nil),    // 31: wattle.v1.CallUsage
-	(v1.JobState)(0),        // 32: wattle.v1.JobState
-	(*v1.JobError)(nil),     // 33: wattle.v1.JobError
-	(v1.StageState)(0),      // 34: wattle.v1.StageState
-	(v1.TaskState)(0),       // 35: wattle.v1.TaskState
-	(*v1.AttemptError)(nil), // 36: wattle.v1.AttemptError
+	(*Starts)(nil),          // 13: wattle.store.v1.Starts
+	(*Finishes)(nil),        // 14: wattle.store.v1.Finishes
+	(*Output)(nil),          // 15: wattle.store.v1.Output
+	(*Failure)(nil),         // 16: wattle.store.v1.Failure
+	(*Release)(nil),         // 17: wattle.store.v1.Release
+	(*Lose)(nil),            // 18: wattle.store.v1.Lose
+	(*Cancel)(nil),          // 19: wattle.store.v1.Cancel
+	(*Pause)(nil),           // 20: wattle.store.v1.Pause
+	(*Resume)(nil),          // 21: wattle.store.v1.Resume
+	(*Expire)(nil),          // 22: wattle.store.v1.Expire
+	(*Delete)(nil),          // 23: wattle.store.v1.Delete
+	(*JobRecord)(nil),       // 24: wattle.store.v1.JobRecord
+	(*StageRecord)(nil),     // 25: wattle.store.v1.StageRecord
+	(*TaskRecord)(nil),      // 26: wattle.store.v1.TaskRecord
+	(*JobResult)(nil),       // 27: wattle.store.v1.JobResult
+	nil,                     // 28: wattle.store.v1.PlanStage.ParamsEntry
+	(v1.FunctionKind)(0),    // 29: wattle.v1.FunctionKind
+	(*v1.Limits)(nil),       // 30: wattle.v1.Limits
+	(*v1.Capabilities)(nil), // 31: wattle.v1.Capabilities
+	(*v1.CallUsage)(nil),    // 32: wattle.v1.CallUsage
+	(v1.JobState)(0),        // 33: wattle.v1.JobState
+	(*v1.JobError)(nil),     // 34: wattle.v1.JobError
+	(v1.StageState)(0),      // 35: wattle.v1.StageState
+	(v1.TaskState)(0),       // 36: wattle.v1.TaskState
+	(*v1.AttemptError)(nil), // 37: wattle.v1.AttemptError
 }
 var file_wattle_store_v1_job_proto_depIdxs = []int32{
 	2,  // 0: wattle.store.v1.Plan.stages:type_name -> wattle.store.v1.PlanStage
@@ -2528,44 +2613,46 @@ var file_wattle_store_v1_job_proto_depIdxs = []int32{
 	3,  // 2: wattle.store.v1.PlanStage.combiner:type_name -> wattle.store.v1.PlanFunction
 	0,  // 3: wattle.store.v1.PlanStage.input:type_name -> wattle.store.v1.InputKind
 	5,  // 4: wattle.store.v1.PlanStage.table:type_name -> wattle.store.v1.Bytes
-	27, // 5: wattle.store.v1.PlanStage.params:type_name -> wattle.store.v1.PlanStage.ParamsEntry
+	28, // 5: wattle.store.v1.PlanStage.params:type_name -> wattle.store.v1.PlanStage.ParamsEntry
 	4,  // 6: wattle.store.v1.PlanStage.retry:type_name -> wattle.store.v1.Retry
-	28, // 7: wattle.store.v1.PlanFunction.kind:type_name -> wattle.v1.FunctionKind
-	29, // 8: wattle.store.v1.PlanFunction.limits:type_name -> wattle.v1.Limits
-	30, // 9: wattle.store.v1.PlanFunction.capabilities:type_name -> wattle.v1.Capabilities
+	29, // 7: wattle.store.v1.PlanFunction.kind:type_name -> wattle.v1.FunctionKind
+	30, // 8: wattle.store.v1.PlanFunction.limits:type_name -> wattle.v1.Limits
+	31, // 9: wattle.store.v1.PlanFunction.capabilities:type_name -> wattle.v1.Capabilities
 	7,  // 10: wattle.store.v1.Split.parts:type_name -> wattle.store.v1.FilePart
 	9,  // 11: wattle.store.v1.JobCommand.submit:type_name -> wattle.store.v1.Submit
 	10, // 12: wattle.store.v1.JobCommand.start:type_name -> wattle.store.v1.Start
 	12, // 13: wattle.store.v1.JobCommand.finish:type_name -> wattle.store.v1.Finish
-	17, // 14: wattle.store.v1.JobCommand.lose:type_name -> wattle.store.v1.Lose
-	18, // 15: wattle.store.v1.JobCommand.cancel:type_name -> wattle.store.v1.Cancel
-	19, // 16: wattle.store.v1.JobCommand.pause:type_name -> wattle.store.v1.Pause
-	20, // 17: wattle.store.v1.JobCommand.resume:type_name -> wattle.store.v1.Resume
-	21, // 18: wattle.store.v1.JobCommand.expire:type_name -> wattle.store.v1.Expire
-	22, // 19: wattle.store.v1.JobCommand.delete:type_name -> wattle.store.v1.Delete
-	13, // 20: wattle.store.v1.JobCommand.finishes:type_name -> wattle.store.v1.Finishes
-	11, // 21: wattle.store.v1.JobCommand.extend:type_name -> wattle.store.v1.Extend
-	1,  // 22: wattle.store.v1.Submit.plan:type_name -> wattle.store.v1.Plan
-	14, // 23: wattle.store.v1.Finish.completed:type_name -> wattle.store.v1.Output
-	15, // 24: wattle.store.v1.Finish.failed:type_name -> wattle.store.v1.Failure
-	16, // 25: wattle.store.v1.Finish.released:type_name -> wattle.store.v1.Release
-	31, // 26: wattle.store.v1.Finish.usage:type_name -> wattle.v1.CallUsage
-	12, // 27: wattle.store.v1.Finishes.finishes:type_name -> wattle.store.v1.Finish
-	5,  // 28: wattle.store.v1.Output.bytes:type_name -> wattle.store.v1.Bytes
-	32, // 29: wattle.store.v1.JobRecord.state:type_name -> wattle.v1.JobState
-	33, // 30: wattle.store.v1.JobRecord.error:type_name -> wattle.v1.JobError
-	24, // 31: wattle.store.v1.JobRecord.stages:type_name -> wattle.store.v1.StageRecord
-	34, // 32: wattle.store.v1.StageRecord.state:type_name -> wattle.v1.StageState
-	35, // 33: wattle.store.v1.TaskRecord.state:type_name -> wattle.v1.TaskState
-	36, // 34: wattle.store.v1.TaskRecord.errors:type_name -> wattle.v1.AttemptError
-	14, // 35: wattle.store.v1.TaskRecord.output:type_name -> wattle.store.v1.Output
-	31, // 36: wattle.store.v1.TaskRecord.usage:type_name -> wattle.v1.CallUsage
-	23, // 37: wattle.store.v1.JobResult.job:type_name -> wattle.store.v1.JobRecord
-	38, // [38:38] is the sub-list for method output_type
-	38, // [38:38] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	18, // 14: wattle.store.v1.JobCommand.lose:type_name -> wattle.store.v1.Lose
+	19, // 15: wattle.store.v1.JobCommand.cancel:type_name -> wattle.store.v1.Cancel
+	20, // 16: wattle.store.v1.JobCommand.pause:type_name -> wattle.store.v1.Pause
+	21, // 17: wattle.store.v1.JobCommand.resume:type_name -> wattle.store.v1.Resume
+	22, // 18: wattle.store.v1.JobCommand.expire:type_name -> wattle.store.v1.Expire
+	23, // 19: wattle.store.v1.JobCommand.delete:type_name -> wattle.store.v1.Delete
+	14, // 20: wattle.store.v1.JobCommand.finishes:type_name -> wattle.store.v1.Finishes
+	13, // 21: wattle.store.v1.JobCommand.starts:type_name -> wattle.store.v1.Starts
+	11, // 22: wattle.store.v1.JobCommand.extend:type_name -> wattle.store.v1.Extend
+	1,  // 23: wattle.store.v1.Submit.plan:type_name -> wattle.store.v1.Plan
+	15, // 24: wattle.store.v1.Finish.completed:type_name -> wattle.store.v1.Output
+	16, // 25: wattle.store.v1.Finish.failed:type_name -> wattle.store.v1.Failure
+	17, // 26: wattle.store.v1.Finish.released:type_name -> wattle.store.v1.Release
+	32, // 27: wattle.store.v1.Finish.usage:type_name -> wattle.v1.CallUsage
+	10, // 28: wattle.store.v1.Starts.starts:type_name -> wattle.store.v1.Start
+	12, // 29: wattle.store.v1.Finishes.finishes:type_name -> wattle.store.v1.Finish
+	5,  // 30: wattle.store.v1.Output.bytes:type_name -> wattle.store.v1.Bytes
+	33, // 31: wattle.store.v1.JobRecord.state:type_name -> wattle.v1.JobState
+	34, // 32: wattle.store.v1.JobRecord.error:type_name -> wattle.v1.JobError
+	25, // 33: wattle.store.v1.JobRecord.stages:type_name -> wattle.store.v1.StageRecord
+	35, // 34: wattle.store.v1.StageRecord.state:type_name -> wattle.v1.StageState
+	36, // 35: wattle.store.v1.TaskRecord.state:type_name -> wattle.v1.TaskState
+	37, // 36: wattle.store.v1.TaskRecord.errors:type_name -> wattle.v1.AttemptError
+	15, // 37: wattle.store.v1.TaskRecord.output:type_name -> wattle.store.v1.Output
+	32, // 38: wattle.store.v1.TaskRecord.usage:type_name -> wattle.v1.CallUsage
+	24, // 39: wattle.store.v1.JobResult.job:type_name -> wattle.store.v1.JobRecord
+	40, // [40:40] is the sub-list for method output_type
+	40, // [40:40] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_wattle_store_v1_job_proto_init() }
@@ -2584,6 +2671,7 @@ func file_wattle_store_v1_job_proto_init() {
 		(*JobCommand_Expire)(nil),
 		(*JobCommand_Delete)(nil),
 		(*JobCommand_Finishes)(nil),
+		(*JobCommand_Starts)(nil),
 		(*JobCommand_Extend)(nil),
 	}
 	file_wattle_store_v1_job_proto_msgTypes[11].OneofWrappers = []any{
@@ -2597,7 +2685,7 @@ func file_wattle_store_v1_job_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_store_v1_job_proto_rawDesc), len(file_wattle_store_v1_job_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
