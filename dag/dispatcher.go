@@ -239,11 +239,8 @@ func (d *Dispatcher) Wake(now time.Time) (at time.Time, ok bool) {
 // Running returns how many attempts of a stage are handed out.
 func (d *Dispatcher) Running(id JobID, stage uint32) uint32 { return d.queue.Running(id, stage) }
 
-// Load returns how many attempts are handed out, and how many shards are led.
-func (d *Dispatcher) Load() (running, leading int) {
-	_, running = d.queue.Size()
-	return running, len(d.terms)
-}
+// Leading returns how many shards are led.
+func (d *Dispatcher) Leading() int { return len(d.terms) }
 
 // Counts returns what happened so far.
 func (d *Dispatcher) Counts() Counts { return d.counts }

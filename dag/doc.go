@@ -3,7 +3,8 @@
 // What people write is a spec (ParseSpec). A Planner checks it into a plan: versions pinned, files
 // listed and cut into splits, every task counted. A Machine keeps the state of jobs, stages, tasks and
 // attempts in a shard, one job within one slot, and says through effects which tasks may run. A Queue orders them, and
-// a Dispatcher decides what a node starts of those whose shards it leads, and which starts are recorded first.
+// a Dispatcher decides what starts, here or on another node, of those whose shards a node leads, and which starts are recorded first. A
+// Holder is what a node has been given, by itself and by others.
 //
 // Two records are durable for each task: the admission of its stage, one for all tasks, and its finish. A first start
 // goes unrecorded in the term that admitted the task; every later start is recorded before it happens (Start), so that a

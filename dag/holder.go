@@ -120,9 +120,6 @@ func (h *Holder) Full() bool {
 	return h.solo || slices.ContainsFunc(h.waiting, func(id AttemptID) bool { return h.held[id].alone })
 }
 
-// Waiting returns how many attempts wait for a slot.
-func (h *Holder) Waiting() int { return len(h.waiting) }
-
 // Free returns how many slots nothing runs or waits for.
 func (h *Holder) Free() int { return max(0, h.cfg.Slots-len(h.held)) }
 

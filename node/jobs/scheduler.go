@@ -440,8 +440,7 @@ func (s *Scheduler) Running(id dag.JobID, stage uint32) uint32 {
 func (s *Scheduler) Load() (running, leading int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, leading = s.dispatcher.Load()
-	return len(s.attempts), leading
+	return len(s.attempts), s.dispatcher.Leading()
 }
 
 // Stats returns the counts so far.
