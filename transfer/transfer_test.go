@@ -27,6 +27,38 @@ type town struct {
 	nodes map[string]*neighbour
 	// reads are the chunks that were asked for.
 	reads map[string]int
+	// givers are nodes that must take part in a download, and late those of them of which nobody has read yet: until
+	// somebody has, no giver answers, or the quickest could give everything.
+	givers []string
+	late   map[string]bool
+	met    chan struct{} // closed when nobody is late
+}
+
+func (t *town) expect(givers []string) {
+	t.givers, t.late, t.met = givers, map[string]bool{}, make(chan struct{})
+	for _, n := range givers {
+		t.late[n] = true
+	}
+}
+
+// meet waits, for a giver, until all givers have come.
+func (t *town) meet(ctx context.Context, node string) error {
+	if !slices.Contains(t.givers, node) {
+		return nil
+	}
+	t.mu.Lock()
+	if t.late[node] {
+		if delete(t.late, node); len(t.late) == 0 {
+			close(t.met)
+		}
+	}
+	t.mu.Unlock()
+	select {
+	case <-t.met:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // neighbour is a node: it has blobs, and may spoil what it answers.
@@ -72,6 +104,9 @@ func (t *town) Read(ctx context.Context, node string, d digest.Digest, off, size
 	t.mu.Lock()
 	t.reads[node]++
 	t.mu.Unlock()
+	if err := t.meet(ctx, node); err != nil {
+		return nil, err
+	}
 	part := slices.Clone(b[off : off+size])
 	if n.read != nil {
 		return n.read(off/blob.ChunkSize, part)
@@ -188,6 +223,7 @@ func TestFetch(t *testing.T) {
 			if c.change != nil {
 				c.change(w, d)
 			}
+			w.expect(c.used)
 			err := f.Fetch(t.Context(), d, "a")
 			if (err == nil) != (c.reason == "") || err != nil && fault.Reason(err) != c.reason {
 				t.Fatalf("%v, want %q", err, c.reason)
