@@ -37,10 +37,10 @@ type Dispatcher struct {
 	check     time.Time // when to look for leases that are over
 }
 
-// NewDispatcher returns a Dispatcher that leads nothing, on a node that belongs to some worker pools.
-func NewDispatcher(shardOf func(JobID) uint32, pools []string) *Dispatcher {
+// NewDispatcher returns a Dispatcher that leads nothing, on a node with a name that belongs to some worker pools.
+func NewDispatcher(shardOf func(JobID) uint32, node string, pools []string) *Dispatcher {
 	return &Dispatcher{
-		shardOf: shardOf, own: Taker{Pools: pools}, queue: NewQueue(), terms: map[uint32]uint64{}, deadlines: map[JobID]time.Time{},
+		shardOf: shardOf, own: Taker{Name: node, Pools: pools}, queue: NewQueue(), terms: map[uint32]uint64{}, deadlines: map[JobID]time.Time{},
 		leases: map[TaskID]*lease{}, moves: map[TaskID]uint8{}, silent: map[TaskID]AttemptID{}, unsure: map[uint32]bool{}, settling: map[uint32]*settling{}, takers: map[string]*taker{},
 	}
 }

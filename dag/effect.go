@@ -19,6 +19,9 @@ type Run struct {
 	Pool string
 	// MaxParallel bounds the running tasks of the job and of the stage; zero is no bound.
 	MaxParallel, StageMaxParallel uint32
+	// Each tells that every task reads one output of stage From, that of the task with its number.
+	Each bool
+	From uint32
 	// External tasks are for clients. Tenure says which one has the attempt, if one has it.
 	External bool
 	Tenure   Tenure
@@ -46,10 +49,12 @@ type Hold struct {
 	All   bool
 }
 
-// Ended says that an attempt is over, and how long it took.
+// Ended says that an attempt is over, how long it took if it completed, and where its output is.
 type Ended struct {
 	AttemptID
 	Took time.Duration
+	// At is the node that has what it put out, if that is a blob that one other task reads.
+	At string
 }
 
 // Stop says that a job is final: what still runs for it is stopped.

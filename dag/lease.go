@@ -151,6 +151,7 @@ func (d *Dispatcher) Report(now time.Time, from string, r Report) {
 		t.asked = d.asked
 	}
 	t.session, t.seq, t.Taker, t.want, t.until = r.Session, r.Seq, r.Taker, r.Want, now.Add(LeaseTime)
+	t.Taker.Name = from
 	if t.Taker.RTT <= 0 {
 		t.Taker.RTT = unknownRTT
 	}
@@ -220,6 +221,9 @@ func (d *Dispatcher) settled(shard uint32, node string) {
 func (d *Dispatcher) ended(e Ended) {
 	if e.Took > 0 {
 		d.queue.Ended(e.Task, e.Took)
+	}
+	if e.At != "" {
+		d.queue.made(e.Task, e.At)
 	}
 	delete(d.moves, e.Task)
 	delete(d.silent, e.Task)

@@ -17,7 +17,7 @@ import (
 func TestLeases(t *testing.T) {
 	t.Parallel()
 	datadriven.Walk(t, "testdata/leases", func(t *testing.T, path string) {
-		l := &leases{d: NewDispatcher(func(JobID) uint32 { return 0 }, nil), now: epoch, seq: map[string]uint64{}, given: map[string]Pick{}}
+		l := &leases{d: NewDispatcher(func(JobID) uint32 { return 0 }, "here", nil), now: epoch, seq: map[string]uint64{}, given: map[string]Pick{}}
 		datadriven.RunTest(t, path, l.run)
 	})
 }
@@ -116,7 +116,7 @@ func (l *leases) run(t *testing.T, d *datadriven.TestData) string {
 		}
 	case "ended":
 		for _, id := range l.ids(t, d, "id") {
-			l.d.Applied(l.now, []machine.Effect{Ended{id, time.Duration(number("took")) * time.Millisecond}})
+			l.d.Applied(l.now, []machine.Effect{Ended{AttemptID: id, Took: time.Duration(number("took")) * time.Millisecond}})
 		}
 	case "over":
 		l.d.Applied(l.now, []machine.Effect{Stop{"a"}})

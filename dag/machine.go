@@ -256,7 +256,11 @@ func newRun(id JobID, plan *storev1.Plan, stage, task, count uint32, t *storev1.
 	if t.NotBefore != 0 {
 		r.NotBefore = time.Unix(0, t.NotBefore)
 	}
-	if s := plan.Stages[stage]; s.External {
+	s := plan.Stages[stage]
+	if s.Input == storev1.InputKind_INPUT_KIND_EACH {
+		r.Each, r.From = true, s.From
+	}
+	if s.External {
 		r.External, r.Timeout = true, time.Duration(s.Timeout)
 		if t.Client != "" {
 			r.Tenure = Tenure{t.Client, time.Duration(t.Lease), time.Unix(0, t.AcquiredAt)}

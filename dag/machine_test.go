@@ -58,7 +58,11 @@ func (s *scenario) run(t *testing.T, d *datadriven.TestData) string {
 		d.MaybeScanArgs(t, "fail", &fail)
 		switch {
 		case ok != "":
-			f.Outcome = &storev1.Finish_Completed{Completed: &storev1.Output{Bytes: &storev1.Bytes{Digest: digest.Of([]byte(ok)).String(), Size: 10}}}
+			out := &storev1.Output{Bytes: &storev1.Bytes{Digest: digest.Of([]byte(ok)).String(), Size: 10}}
+			d.MaybeScanArgs(t, "node", &out.Node)
+			f.Outcome = &storev1.Finish_Completed{Completed: out}
+		case d.HasArg("inline"):
+			f.Outcome = &storev1.Finish_Completed{Completed: &storev1.Output{Bytes: &storev1.Bytes{Inline: []byte("x"), Size: 1}, Node: "x"}}
 		case d.HasArg("trouble"):
 			f.Outcome = &storev1.Finish_Failed{Failed: &storev1.Failure{Reason: "disk_full", Message: "no space", Trouble: true}}
 		case fail != "":
@@ -206,7 +210,11 @@ func describe(effects []machine.Effect) string {
 		case Deadline:
 			fmt.Fprintf(&b, "  deadline at %s\n", e.At.Sub(epoch))
 		case Ended:
-			fmt.Fprintf(&b, "  ended stage %d task %d gen %d attempt %d\n", e.Task.Stage, e.Task.Index, e.Generation, e.Attempt)
+			fmt.Fprintf(&b, "  ended stage %d task %d gen %d attempt %d", e.Task.Stage, e.Task.Index, e.Generation, e.Attempt)
+			if e.At != "" {
+				fmt.Fprintf(&b, ", its output at %s", e.At)
+			}
+			b.WriteByte('\n')
 		case Extended:
 			fmt.Fprintf(&b, "  extended stage %d task %d gen %d attempt %d for %s\n", e.Task.Stage, e.Task.Index, e.Generation, e.Attempt, e.Lease)
 		case Changed:

@@ -43,6 +43,8 @@ type handed struct {
 
 // Taker is who asks for something to run. The zero Taker is a worker beside the queue that takes everything.
 type Taker struct {
+	// Name is the node's: outputs that it has are near to it.
+	Name string
 	// RTT is how long it takes to tell the taker something and to hear of it. What is shorter than two of them, or not known to
 	// be longer, is not worth the way; nor is what is shorter than the work of giving it away.
 	RTT time.Duration
@@ -79,7 +81,10 @@ type stageQueue struct {
 	max      uint32
 	pool     string
 	external bool
-	first    bitset // tasks whose first attempt was handed out
+	from     uint32 // the stage whose outputs it reads, each task one
+	each     bool
+	made     map[uint32]string // which node has the output of a task, if one does
+	first    bitset            // tasks whose first attempt was handed out
 	later    map[uint32]mark
 	lost     map[uint32]mark // attempts that may have begun somewhere
 	pace     pace
@@ -150,7 +155,7 @@ func (q *Queue) add(r Run) {
 	j := q.job(r.Task.Job)
 	j.max = r.MaxParallel
 	s := j.stage(r.Task.Stage)
-	s.max, s.pool, s.external = r.StageMaxParallel, r.Pool, r.External
+	s.max, s.pool, s.external, s.from, s.each = r.StageMaxParallel, r.Pool, r.External, r.From, r.Each
 	s.runs = append(s.runs, r)
 	q.enter(j)
 }
@@ -266,15 +271,7 @@ func (q *Queue) from(j *jobQueue, now time.Time, t Taker, again *time.Time) (p *
 			}
 		}
 		for len(s.runs) > 0 {
-			r := s.runs[0]
-			r.Count = 1
-			if s.runs[0].Count == 1 {
-				s.runs = s.runs[1:]
-			} else {
-				s.runs[0].Task.Index++
-				s.runs[0].Count--
-			}
-			if p := q.hand(j, r); p != nil {
+			if p := q.hand(j, j.nearest(s, t)); p != nil {
 				return p, false
 			}
 		}
@@ -319,12 +316,7 @@ func (q *Queue) Adopt(id AttemptID) bool {
 		if r.Generation != id.Generation || r.Attempt != id.Attempt || id.Task.Index < r.Task.Index || before >= r.Count {
 			continue
 		}
-		first, one, rest := r, r, r
-		first.Count = before
-		one.Task.Index, one.Count = id.Task.Index, 1
-		rest.Task.Index, rest.Count = id.Task.Index+1, r.Count-before-1
-		s.runs = slices.Replace(s.runs, i, i+1, slices.DeleteFunc([]Run{first, rest}, func(r Run) bool { return r.Count == 0 })...)
-		return q.hand(j, one) != nil
+		return q.hand(j, s.takeOut(i, before)) != nil
 	}
 	return false
 }

@@ -110,7 +110,7 @@ func queueRound(t *testing.T, seed uint64) (ok bool) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	q, now := NewQueue(), epoch
 	m := &model{map[TaskID][]Run{}, map[TaskID]mark{}, map[TaskID]Pick{}, map[JobID]uint32{}, map[JobID][]uint32{}, map[JobID]bool{}}
-	jobs := []JobID{"a", "b", "c"}
+	jobs, nodes := []JobID{"a", "b", "c"}, []string{"x", "y", "z"}
 	for _, j := range jobs {
 		m.jobMax[j] = rng.Uint32N(4)
 		m.stMax[j] = []uint32{rng.Uint32N(3), rng.Uint32N(3), rng.Uint32N(3)}
@@ -129,9 +129,10 @@ func queueRound(t *testing.T, seed uint64) (ok bool) {
 	}
 	for range 150 {
 		j := jobs[rng.IntN(len(jobs))]
-		switch op := rng.IntN(24); {
+		switch op := rng.IntN(25); {
 		case op < 7:
 			r := Run{Task: TaskID{j, rng.Uint32N(3), rng.Uint32N(6)}, Count: 1, Attempt: 1, MaxParallel: m.jobMax[j]}
+			r.Each, r.From = r.Task.Stage > 0, r.Task.Stage-1
 			r.StageMaxParallel = m.stMax[j][r.Task.Stage]
 			if rng.IntN(2) == 0 {
 				r.Count = rng.Uint32N(5)
@@ -146,7 +147,7 @@ func queueRound(t *testing.T, seed uint64) (ok bool) {
 			m.add(r)
 		case op < 12:
 			now = now.Add(time.Duration(rng.IntN(2)) * time.Second)
-			p, got := next(q, now)
+			p, _, got := q.Next(now, Taker{Name: nodes[rng.IntN(len(nodes))]})
 			log = append(log, fmt.Sprintf("next %v %v;", p, got))
 			if !got {
 				if r, missed := m.missed(now); missed {
@@ -236,6 +237,10 @@ func queueRound(t *testing.T, seed uint64) (ok bool) {
 			log = append(log, fmt.Sprintf("settle %v;", j))
 			q.Settle(func(id JobID) bool { return id == j })
 			delete(m.waits, j)
+		case op == 23:
+			id, at := TaskID{j, rng.Uint32N(2), rng.Uint32N(8)}, nodes[rng.IntN(len(nodes))]
+			log = append(log, fmt.Sprintf("made %v at %s;", id, at))
+			q.made(id, at)
 		}
 		for _, j := range jobs {
 			for s := range uint32(3) {

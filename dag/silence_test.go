@@ -12,7 +12,7 @@ func TestSilenceIsNoDeath(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(0, 0)
 	for _, dies := range []bool{true, false} {
-		d := NewDispatcher(func(JobID) uint32 { return 0 }, nil)
+		d := NewDispatcher(func(JobID) uint32 { return 0 }, "here", nil)
 		run := []machine.Effect{Run{Task: TaskID{Job: "j"}, Count: 1, Attempt: 1, Term: 1}}
 		next := func(what string, lead uint64, want bool) {
 			t.Helper()

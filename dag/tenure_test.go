@@ -55,7 +55,7 @@ func TestGrantsOfPools(t *testing.T) {
 		pool       string
 		free, want int
 	}{{"gpu", 8, 5}, {"", 8, 1}, {"", 0, 5}, {"other", 0, 0}} {
-		d := NewDispatcher(oneShard, nil)
+		d := NewDispatcher(oneShard, "here", nil)
 		d.Lead(epoch, 0, 1, []machine.Effect{stageRun(0, 10, c.pool, false)}, nil, nil)
 		d.Report(epoch, "n-gpu", Report{Session: 1, Seq: 1, Want: 100, Taker: Taker{RTT: time.Microsecond, Pools: []string{"gpu"}}})
 		d.queue.Ended(TaskID{"a", 0, 0}, time.Second)
@@ -72,7 +72,7 @@ func TestGrantsOfPools(t *testing.T) {
 func TestRecallOfPools(t *testing.T) {
 	t.Parallel()
 	for _, pool := range []string{"", "gpu"} {
-		d := NewDispatcher(oneShard, nil)
+		d := NewDispatcher(oneShard, "here", nil)
 		d.Lead(epoch, 0, 1, []machine.Effect{stageRun(0, 2, pool, false)}, nil, nil)
 		r := Report{Session: 1, Seq: 1, Want: 2, Taker: Taker{RTT: time.Microsecond, Pools: []string{"gpu"}}}
 		d.Report(epoch, "n-gpu", r)
@@ -122,7 +122,7 @@ func overdue(d *Dispatcher, now time.Time) string {
 // The lease of a client is as long as it asked for, whatever those of nodes are; when it is over, that is said until it is recorded.
 func TestClientLease(t *testing.T) {
 	t.Parallel()
-	d := NewDispatcher(oneShard, nil)
+	d := NewDispatcher(oneShard, "here", nil)
 	run := stageRun(0, 1, "", true)
 	run.Timeout = 100 * time.Second
 	d.Lead(epoch, 0, 1, []machine.Effect{run}, nil, nil)
@@ -155,7 +155,7 @@ func TestClientLease(t *testing.T) {
 // The next leader adopts what clients have, at once and without asking, and lets their leases begin anew; what nobody has may go.
 func TestClientLeaseOutlivesLeader(t *testing.T) {
 	t.Parallel()
-	d := NewDispatcher(oneShard, nil)
+	d := NewDispatcher(oneShard, "here", nil)
 	held, free := stageRun(0, 1, "", true), stageRun(0, 1, "", true)
 	held.Tenure, free.Task.Index = Tenure{"client/old", time.Minute, epoch.Add(-time.Hour)}, 1
 	d.Lead(epoch, 0, 7, []machine.Effect{held, free}, nil, []string{"n-other"})

@@ -197,8 +197,11 @@ func (t *transition) finish(c *storev1.Finish) *fault.Error {
 		}
 	}
 	ended := Ended{AttemptID: AttemptID{TaskID{t.id, c.Stage, c.Task}, c.Generation, c.Attempt}}
-	if c.GetCompleted() != nil {
+	if out := c.GetCompleted(); out != nil {
 		ended.Took = c.Usage.GetDuration().AsDuration()
+		if out.GetBytes().GetDigest() != "" && readOneByOne(t.plan, c.Stage) {
+			ended.At = out.Node
+		}
 	}
 	t.effect(ended)
 	switch o := c.Outcome.(type) {

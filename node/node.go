@@ -132,10 +132,10 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.view = registry.NewView()
-	n.sched = jobs.NewScheduler(jobs.Config{Slots: cfg.Slots, Pools: cfg.Pools, Resting: func() bool { return n.members.Draining(n.ID()) }})
 	if err := n.openData(ctx); err != nil {
 		return nil, err
 	}
+	n.sched = jobs.NewScheduler(jobs.Config{Node: n.ID(), Slots: cfg.Slots, Pools: cfg.Pools, Resting: func() bool { return n.members.Draining(n.ID()) }})
 	if n.blobs, err = blob.Open(cfg.FS, cfg.FS.PathJoin(cfg.Data, "blobs"), blob.Options{PinTTL: cfg.PinTTL}); err != nil {
 		return nil, err
 	}
@@ -175,7 +175,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	n.services, granted.Invoke, n.peerServer.Invoke = svc, svc.InvokeFor, svc.Take
 	executor := &jobs.Executor{
 		Node: n.ID(), Host: n.host, Blobs: n.remote, Inputs: inputs, FS: cfg.FS, Scratch: n.store.Scratch(),
-		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted,
+		ShuffleBytes: cfg.ShuffleBytes, Counters: &n.metrics.shuffle, Grants: granted, Counts: n.sched.Counts,
 	}
 	n.jobs = jobs.NewService(n.router, n.sched, &dag.Planner{
 		Resolver: svc, Files: inputs, Blobs: n.remote, Node: n.ID(),

@@ -86,6 +86,16 @@ func (c *trio) whole() {
 	}
 }
 
+// leads returns which node leads the only shard.
+func (c *trio) leads(t testing.TB) int {
+	t.Helper()
+	status, err := c.nodes[0].Nodes.GetClusterStatus(t.Context(), connect.NewRequest(&wattlev1.GetClusterStatusRequest{}))
+	if err != nil || len(status.Msg.Shards) != 1 {
+		t.Fatal(err, status)
+	}
+	return slices.IndexFunc(c.nodes[:], func(n *target) bool { return n.id() == status.Msg.Shards[0].Leader })
+}
+
 func (c *trio) call(n *target, want string) {
 	c.t.Helper()
 	// The news of a version reach each node by itself.

@@ -108,11 +108,7 @@ func TestExternalOutlivesLeader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newTrio(t, start, node.Config{Shards: 1})
-			status, err := c.nodes[0].Nodes.GetClusterStatus(t.Context(), connect.NewRequest(&wattlev1.GetClusterStatusRequest{}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			lead := slices.IndexFunc(c.nodes[:], func(n *target) bool { return n.self(t).Id == status.Msg.Shards[0].Leader })
+			lead := c.leads(t)
 			leader, other, third := c.nodes[lead], c.nodes[(lead+1)%3], c.nodes[(lead+2)%3]
 			job := leader.submit(`stages: [{name: s, external: true, items: [a, b]}]`, nil)
 			task := other.acquire(t, &wattlev1.AcquireTasksRequest{Client: "survivor", Lease: durationpb.New(time.Minute)})

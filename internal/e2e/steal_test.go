@@ -3,6 +3,8 @@ package e2e
 import (
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -102,4 +104,33 @@ func TestDataStaysWhereItIs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What one task of a stage put out is read by one of the next, on the node that has it as a rule: no node waits for that.
+func TestTasksRunNearTheirInputs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	line := strings.Repeat("near ", 200) + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "lines"), []byte(strings.Repeat(line, 96<<20/len(line))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	clusters(t, node.Config{Slots: 2, AllowDirs: []string{dir}}, func(c *trio) {
+		t := c.t
+		c.nodes[0].pushFixture("echo")
+		job := c.nodes[0].submit(`{name: near, stages: [
+  {name: make, function: echo/echo, files: {dir: "${dir}", glob: lines, split_bytes: 1048576}},
+  {name: use, function: echo/echo, each: make}]}`, map[string]string{"dir": dir})
+		c.nodes[0].complete(job.Id)
+		makes, uses := c.nodes[0].tasks(t, job.Id, "make"), c.nodes[0].tasks(t, job.Id, "use")
+		near, where := 0, map[string]int{}
+		for i := range uses {
+			if where[uses[i].Node]++; uses[i].Node == makes[i].Node {
+				near++
+			}
+		}
+		t.Logf("%d of %d tasks ran where their inputs are; %v", near, len(uses), where)
+		if len(uses) < 90 || near < len(uses)/2 {
+			t.Errorf("%d of %d", near, len(uses))
+		}
+	})
 }

@@ -47,7 +47,7 @@ func newWorker(n *node) *worker {
 	of := func(id dag.JobID) uint32 { return uint32(n.w.table.Of(slotOf(id))) }
 	k := &worker{
 		n: n, slots: 1 + n.w.rng.IntN(4), attempts: map[dag.AttemptID]*attempt{}, finishes: map[dag.JobID][]*ending{},
-		d: dag.NewDispatcher(of, nil),
+		d: dag.NewDispatcher(of, string(n.id), nil),
 	}
 	k.h = dag.NewHolder(dag.HolderConfig{ShardOf: of, Slots: k.slots, Session: n.w.rng.Uint64()})
 	return k

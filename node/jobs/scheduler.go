@@ -93,6 +93,8 @@ type Scheduler struct {
 
 // Config is what a Scheduler needs. Fields without a default must be set.
 type Config struct {
+	// Node is this node's name.
+	Node string
 	// Slots is how many attempts run here at once.
 	Slots int
 	// Pools are the worker pools of this node.
@@ -127,7 +129,7 @@ func NewScheduler(cfg Config) *Scheduler {
 		finishes: map[dag.JobID]*finishes{}, awaiting: map[string]map[chan struct{}]bool{},
 	}
 	shardOf := func(id dag.JobID) uint32 { return uint32(s.shards.Table().Of(Slot(id))) }
-	s.dispatcher = dag.NewDispatcher(shardOf, cfg.Pools)
+	s.dispatcher = dag.NewDispatcher(shardOf, cfg.Node, cfg.Pools)
 	s.holder = dag.NewHolder(dag.HolderConfig{ShardOf: shardOf, Slots: cfg.Slots, Session: rand.Uint64(), Pools: cfg.Pools})
 	s.more = sync.NewCond(&s.mu)
 	return s

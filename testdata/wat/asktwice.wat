@@ -1,0 +1,16 @@
+;; Asks the host twice for what its input says: the operation as a byte, then the request. Answers the results (8 bytes each).
+(module
+  (import "wattle" "input_read" (func $input_read (param i32 i32 i64) (result i32)))
+  (import "wattle" "output_write" (func $output_write (param i32 i32)))
+  (import "wattle" "host_call" (func $host_call (param i32 i32 i32) (result i64)))
+  (memory (export "memory") 1)
+  (func $ask (param $n i32) (result i64)
+    (call $host_call (i32.load8_u (i32.const 16)) (i32.const 17) (i32.sub (local.get $n) (i32.const 1))))
+  (func (export "ask") (result i32)
+    (local $n i32)
+    (local.set $n (call $input_read (i32.const 16) (i32.const 60000) (i64.const 0)))
+    (i64.store (i32.const 0) (call $ask (local.get $n)))
+    (i64.store (i32.const 8) (call $ask (local.get $n)))
+    (call $output_write (i32.const 0) (i32.const 16))
+    (i32.const 0))
+)
