@@ -49,6 +49,7 @@ type leader struct {
 // peer is another node as one that leads.
 type peer struct {
 	asked    bool // for work
+	searched bool // whether it leads what is adrift here
 	wanted   int  // as it was told last
 	seq      uint64
 	sent     [8]time.Time     // when the last reports were, by their numbers
@@ -190,6 +191,11 @@ func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
 			p.valid = until
 		}
 	}
+	for _, shard := range r.Elsewhere {
+		if l := h.leads[shard]; l.node == from {
+			h.leads[shard] = leader{"", l.term}
+		}
+	}
 	for _, id := range r.Stale {
 		if x := h.held[id]; x != nil && x.given && !x.stopped && h.Drop(id) {
 			stop = append(stop, id)
@@ -268,6 +274,29 @@ func (h *Holder) Ask(nodes []string) {
 	}
 }
 
+// Adrift returns the shards of which something is held here for a leader that is not known: this node yielded them, or their leader did,
+// and the next one did not ask, or was not heard, since one of the two was paused or cut off. Those who may lead them are to be
+// searched.
+func (h *Holder) Adrift() (shards []uint32) {
+	for id, x := range h.held {
+		if shard := h.cfg.ShardOf(id.Task.Job); x.given && !x.stopped && h.leads[shard].node == "" && !slices.Contains(shards, shard) {
+			shards = append(shards, shard)
+		}
+	}
+	slices.Sort(shards)
+	return shards
+}
+
+// Search has these nodes asked whether they lead what is adrift, and no others.
+func (h *Holder) Search(nodes []string) {
+	for _, n := range nodes {
+		h.peer(n).searched = true
+	}
+	for n, p := range h.peers {
+		p.searched = p.searched && slices.Contains(nodes, n)
+	}
+}
+
 // Reports returns what is to be sent now, and when to ask again if nothing happens.
 func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Time) {
 	of := map[string][]Held{}
@@ -277,20 +306,21 @@ func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Ti
 			h.peer(node)
 		}
 	}
-	want := h.Want()
+	want, adrift := h.Want(), h.Adrift()
 	reports = map[string]Report{}
 	for node, p := range h.peers {
 		wants := 0
 		if p.asked {
 			wants = want
 		}
+		p.searched = p.searched && len(adrift) > 0
 		wait := BeatTime
 		switch {
 		case p.due:
 			wait = 0
 		case wants != p.wanted:
 			wait = paced
-		case len(of[node]) == 0 && !p.asked:
+		case len(of[node]) == 0 && !p.asked && !p.searched:
 			if now.Sub(p.last()) > LeaseTime {
 				delete(h.peers, node)
 			}
@@ -309,6 +339,11 @@ func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Ti
 			Session: h.cfg.Session, Seq: p.seq, Held: of[node], Returned: p.returned, Want: wants,
 			Taker: Taker{RTT: p.rtt(), Pools: h.cfg.Pools}, Settled: p.answers,
 		}
+		if p.searched {
+			r := reports[node]
+			r.Adrift = adrift
+			reports[node] = r
+		}
 		p.returned, p.answers = nil, nil
 		if at := now.Add(BeatTime); next.IsZero() || at.Before(next) {
 			next = at
@@ -320,7 +355,7 @@ func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Ti
 // Valid tells whether an attempt counts as far as this node can know: it leads its shard, or who does said so less than a lease's time ago.
 func (h *Holder) Valid(now time.Time, id AttemptID) bool {
 	x := h.held[id]
-	if x == nil {
+	if x == nil || x.stopped {
 		return false
 	}
 	if !x.given {

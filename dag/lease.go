@@ -93,6 +93,8 @@ type Report struct {
 	Taker Taker
 	// Settled are the shards of which Held has everything, in the terms in which it was asked.
 	Settled []Led
+	// Adrift are shards of which it has something and does not know who leads them.
+	Adrift []uint32
 }
 
 // Reply is what a leader tells a node.
@@ -105,6 +107,8 @@ type Reply struct {
 	Recalled []AttemptID
 	// Leads are shards led here, of which the node is to say what it has.
 	Leads []Led
+	// Elsewhere are shards that are not led here, although the node believed so: nothing of them is leased by this reply.
+	Elsewhere []uint32
 }
 
 // Grant is an attempt given to another node. With a Start, that is to be recorded first. Then comes Granted or, if it did not come
@@ -166,6 +170,11 @@ func (d *Dispatcher) Report(now time.Time, from string, r Report) {
 			d.queue.Again(id.Task, false)
 		}
 	}
+	for _, s := range r.Adrift {
+		if term, led := d.terms[s]; led {
+			t.reply.Leads = append(t.reply.Leads, Led{s, term})
+		}
+	}
 	for _, s := range r.Settled {
 		if x := d.settling[s.Shard]; x != nil && x.term == s.Term {
 			d.settled(s.Shard, from)
@@ -175,7 +184,11 @@ func (d *Dispatcher) Report(now time.Time, from string, r Report) {
 
 // hold renews the lease of an attempt, adopts it, or says that it counts no more.
 func (d *Dispatcher) hold(now time.Time, from string, t *taker, h Held) {
-	if _, led := d.terms[d.shardOf(h.Task.Job)]; !led {
+	shard := d.shardOf(h.Task.Job)
+	if _, led := d.terms[shard]; !led {
+		if !slices.Contains(t.reply.Elsewhere, shard) {
+			t.reply.Elsewhere = append(t.reply.Elsewhere, shard)
+		}
 		return
 	}
 	l := d.leases[h.Task]

@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +33,12 @@ var binaryFlag = flag.String("binary", "", "a wattle binary to test; built from 
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// Most of the time they wait: for elections, leases and each other.
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+		if err := f.Value.Set(strconv.Itoa(3 * runtime.GOMAXPROCS(0))); err != nil {
+			panic(err)
+		}
+	}
 	slog.SetDefault(slog.New(slog.NewTextHandler(io.Discard, nil)))
 	// Compiled once for all nodes: under the race detector that is most of what they would do.
 	var err error

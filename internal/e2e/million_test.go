@@ -45,8 +45,15 @@ func TestMillion(t *testing.T) {
 		t.Logf("%d tasks after %v; %d MiB", done(), time.Since(begin), c.nodes[0].resident(t)>>20)
 		gone := victim.id()
 		victim.kill()
-		eventually(t, "the node is removed", func() bool { // once the others have caught up
-			_, _, status := c.nodes[0].wattle("", "node", "remove", gone, "--force")
+		refused := ""
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Log(refused)
+			}
+		})
+		eventually(t, "the node is removed", func() (done bool) { // once the others have caught up
+			var status int
+			_, refused, status = c.nodes[0].wattle("", "node", "remove", gone, "--force")
 			return status == 0
 		})
 		c.nodes[2-i] = asBinary(t, node.Config{Grace: time.Second, Join: []string{c.nodes[0].addr}})

@@ -142,6 +142,10 @@ func (k *worker) look() {
 		k.asked = w.now
 		k.d.AskAgain()
 	}
+	if len(k.h.Adrift()) > 0 {
+		w.count("searched")
+		k.h.Search(k.others())
+	}
 	replies := k.d.Replies()
 	for _, to := range slices.Sorted(maps.Keys(replies)) {
 		k.tell(to, func(to *worker) { to.stop(to.h.Reply(to.n.clock(), string(k.n.id), replies[string(to.n.id)])) })

@@ -100,6 +100,9 @@ func (s *Scheduler) round() (r round) {
 	}
 	s.dispatcher.Recall(free)
 	s.choose(now)
+	if len(s.holder.Adrift()) > 0 {
+		s.holder.Search(s.peers.Leaders())
+	}
 	for node, reply := range s.dispatcher.Replies() {
 		r.messages = append(r.messages, message{node, &peerv1.WorkMessage{Body: &peerv1.WorkMessage_Reply{Reply: replyTo(reply)}}})
 	}

@@ -23,14 +23,14 @@ func reportTo(r dag.Report) *peerv1.WorkReport {
 	for _, h := range r.Held {
 		m.Held = append(m.Held, &peerv1.HeldAttempt{Attempt: attemptTo(h.AttemptID), Begun: h.Begun})
 	}
-	m.Returned, m.Settled = each(r.Returned, attemptTo), each(r.Settled, ledTo)
+	m.Returned, m.Settled, m.Adrift = each(r.Returned, attemptTo), each(r.Settled, ledTo), r.Adrift
 	return m
 }
 
 func reportFrom(m *peerv1.WorkReport) dag.Report {
 	r := dag.Report{
 		Session: m.Session, Seq: m.Seq, Want: int(min(m.Want, mostWanted)), Taker: dag.Taker{RTT: m.Rtt.AsDuration(), Pools: m.Pools},
-		Returned: each(m.Returned, attemptFrom), Settled: each(m.Settled, ledFrom),
+		Returned: each(m.Returned, attemptFrom), Settled: each(m.Settled, ledFrom), Adrift: m.Adrift,
 	}
 	for _, h := range m.Held {
 		r.Held = append(r.Held, dag.Held{AttemptID: attemptFrom(h.Attempt), Begun: h.Begun})
@@ -42,11 +42,11 @@ func reportFrom(m *peerv1.WorkReport) dag.Report {
 const mostWanted = 4096
 
 func replyTo(r dag.Reply) *peerv1.WorkReply {
-	return &peerv1.WorkReply{Seq: r.Seq, Stale: each(r.Stale, attemptTo), Recalled: each(r.Recalled, attemptTo), Leads: each(r.Leads, ledTo)}
+	return &peerv1.WorkReply{Seq: r.Seq, Stale: each(r.Stale, attemptTo), Recalled: each(r.Recalled, attemptTo), Leads: each(r.Leads, ledTo), Elsewhere: r.Elsewhere}
 }
 
 func replyFrom(m *peerv1.WorkReply) dag.Reply {
-	return dag.Reply{Seq: m.Seq, Stale: each(m.Stale, attemptFrom), Recalled: each(m.Recalled, attemptFrom), Leads: each(m.Leads, ledFrom)}
+	return dag.Reply{Seq: m.Seq, Stale: each(m.Stale, attemptFrom), Recalled: each(m.Recalled, attemptFrom), Leads: each(m.Leads, ledFrom), Elsewhere: m.Elsewhere}
 }
 
 func ledTo(l dag.Led) *peerv1.LedShard   { return &peerv1.LedShard{Shard: l.Shard, Term: l.Term} }

@@ -305,15 +305,17 @@ func (x *LedShard) GetTerm() uint64 {
 
 // WorkReport is what a node tells a leader: what it has of the leader's shards, and how much more it would take.
 type WorkReport struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
-	Seq           uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
-	Held          []*HeldAttempt         `protobuf:"bytes,3,rep,name=held,proto3" json:"held,omitempty"`
-	Returned      []*AttemptRef          `protobuf:"bytes,4,rep,name=returned,proto3" json:"returned,omitempty"`
-	Want          uint32                 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`
-	Rtt           *durationpb.Duration   `protobuf:"bytes,6,opt,name=rtt,proto3" json:"rtt,omitempty"`
-	Pools         []string               `protobuf:"bytes,7,rep,name=pools,proto3" json:"pools,omitempty"`
-	Settled       []*LedShard            `protobuf:"bytes,8,rep,name=settled,proto3" json:"settled,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Session  uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Seq      uint64                 `protobuf:"varint,2,opt,name=seq,proto3" json:"seq,omitempty"`
+	Held     []*HeldAttempt         `protobuf:"bytes,3,rep,name=held,proto3" json:"held,omitempty"`
+	Returned []*AttemptRef          `protobuf:"bytes,4,rep,name=returned,proto3" json:"returned,omitempty"`
+	Want     uint32                 `protobuf:"varint,5,opt,name=want,proto3" json:"want,omitempty"`
+	Rtt      *durationpb.Duration   `protobuf:"bytes,6,opt,name=rtt,proto3" json:"rtt,omitempty"`
+	Pools    []string               `protobuf:"bytes,7,rep,name=pools,proto3" json:"pools,omitempty"`
+	Settled  []*LedShard            `protobuf:"bytes,8,rep,name=settled,proto3" json:"settled,omitempty"`
+	// Shards of which it has something and does not know who leads them.
+	Adrift        []uint32 `protobuf:"varint,9,rep,packed,name=adrift,proto3" json:"adrift,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -404,13 +406,22 @@ func (x *WorkReport) GetSettled() []*LedShard {
 	return nil
 }
 
+func (x *WorkReport) GetAdrift() []uint32 {
+	if x != nil {
+		return x.Adrift
+	}
+	return nil
+}
+
 // WorkReply is what a leader tells a node.
 type WorkReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	Stale         []*AttemptRef          `protobuf:"bytes,2,rep,name=stale,proto3" json:"stale,omitempty"`
-	Recalled      []*AttemptRef          `protobuf:"bytes,3,rep,name=recalled,proto3" json:"recalled,omitempty"`
-	Leads         []*LedShard            `protobuf:"bytes,4,rep,name=leads,proto3" json:"leads,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Seq      uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Stale    []*AttemptRef          `protobuf:"bytes,2,rep,name=stale,proto3" json:"stale,omitempty"`
+	Recalled []*AttemptRef          `protobuf:"bytes,3,rep,name=recalled,proto3" json:"recalled,omitempty"`
+	Leads    []*LedShard            `protobuf:"bytes,4,rep,name=leads,proto3" json:"leads,omitempty"`
+	// Shards that are led elsewhere, of which the node believed otherwise.
+	Elsewhere     []uint32 `protobuf:"varint,5,rep,packed,name=elsewhere,proto3" json:"elsewhere,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -469,6 +480,13 @@ func (x *WorkReply) GetRecalled() []*AttemptRef {
 func (x *WorkReply) GetLeads() []*LedShard {
 	if x != nil {
 		return x.Leads
+	}
+	return nil
+}
+
+func (x *WorkReply) GetElsewhere() []uint32 {
+	if x != nil {
+		return x.Elsewhere
 	}
 	return nil
 }
@@ -741,7 +759,7 @@ const file_wattle_peer_v1_work_proto_rawDesc = "" +
 	"\x05begun\x18\x02 \x01(\bR\x05begun\"4\n" +
 	"\bLedShard\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"\xac\x02\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\xc4\x02\n" +
 	"\n" +
 	"WorkReport\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x10\n" +
@@ -751,12 +769,14 @@ const file_wattle_peer_v1_work_proto_rawDesc = "" +
 	"\x04want\x18\x05 \x01(\rR\x04want\x12+\n" +
 	"\x03rtt\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x14\n" +
 	"\x05pools\x18\a \x03(\tR\x05pools\x122\n" +
-	"\asettled\x18\b \x03(\v2\x18.wattle.peer.v1.LedShardR\asettled\"\xb7\x01\n" +
+	"\asettled\x18\b \x03(\v2\x18.wattle.peer.v1.LedShardR\asettled\x12\x16\n" +
+	"\x06adrift\x18\t \x03(\rR\x06adrift\"\xd5\x01\n" +
 	"\tWorkReply\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x120\n" +
 	"\x05stale\x18\x02 \x03(\v2\x1a.wattle.peer.v1.AttemptRefR\x05stale\x126\n" +
 	"\brecalled\x18\x03 \x03(\v2\x1a.wattle.peer.v1.AttemptRefR\brecalled\x12.\n" +
-	"\x05leads\x18\x04 \x03(\v2\x18.wattle.peer.v1.LedShardR\x05leads\"m\n" +
+	"\x05leads\x18\x04 \x03(\v2\x18.wattle.peer.v1.LedShardR\x05leads\x12\x1c\n" +
+	"\telsewhere\x18\x05 \x03(\rR\telsewhere\"m\n" +
 	"\x06Grants\x124\n" +
 	"\x06stages\x18\x01 \x03(\v2\x1c.wattle.peer.v1.GrantedStageR\x06stages\x12-\n" +
 	"\x06grants\x18\x02 \x03(\v2\x15.wattle.peer.v1.GrantR\x06grants\"q\n" +
