@@ -87,12 +87,16 @@ func shardOf(id uint32, l directory.Leader, reports []directory.Report) *wattlev
 	}
 	out.Term, out.Last, out.Changing = l.Term, l.Last, l.Changing
 	for _, m := range l.Members {
-		r := &wattlev1.Replica{Id: m.Replica, Node: m.Node, Voter: m.Voter, Active: m.Active, Lag: l.Last - min(m.Match, l.Last)}
+		// A new leader takes everybody for alive, also nodes that are no member any more.
+		known := slices.ContainsFunc(reports, func(r directory.Report) bool { return string(r.Node) == m.Node })
+		r := &wattlev1.Replica{Id: m.Replica, Node: m.Node, Voter: m.Voter, Active: m.Active && known, Lag: l.Last - min(m.Match, l.Last)}
 		r.Applied, r.Hash = standOf(id, r, reports)
-		out.Replicas = append(out.Replicas, r)
+		if out.Replicas = append(out.Replicas, r); r.Voter {
+			if out.Voters++; r.Active {
+				out.Live++
+			}
+		}
 	}
-	voters, live := l.Voters()
-	out.Voters, out.Live = uint32(voters), uint32(live)
 	return out
 }
 

@@ -187,7 +187,7 @@ func (s *Store) FinishUpload(ctx context.Context, d digest.Digest) error {
 	if missing := u.missing(); len(missing) > 0 {
 		return incomplete(d, missing)
 	}
-	got, err := s.verify(ctx, u)
+	got, err := s.verify(ctx, u, d)
 	if err != nil {
 		return s.diskErr(fmt.Errorf("upload of %s: %w", d, err))
 	}
@@ -206,14 +206,13 @@ func (s *Store) FinishUpload(ctx context.Context, d digest.Digest) error {
 	return err
 }
 
-// verify reads the staged bytes again, since the disk had them in its care, and returns their digest. Chunks that
+// verify reads the staged bytes again, since the disk had them in its care, and returns their digest. If that is not d, chunks that
 // are not as they were become missing.
-func (s *Store) verify(ctx context.Context, u *upload) (digest.Digest, error) {
-	var d digest.Digest
+func (s *Store) verify(ctx context.Context, u *upload, d digest.Digest) (got digest.Digest, err error) {
 	whole := sha256.New()
 	if u.size == 0 {
-		whole.Sum(d[:0])
-		return d, nil
+		whole.Sum(got[:0])
+		return got, nil
 	}
 	file, err := s.fs.Open(u.path)
 	if err != nil {
@@ -222,24 +221,30 @@ func (s *Store) verify(ctx context.Context, u *upload) (digest.Digest, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = nil
 		}
-		return d, err
+		return got, err
 	}
 	defer file.Close()
 	buf := make([]byte, min(u.size, ChunkSize))
-	for i := range u.chunks {
-		if err := context.Cause(ctx); err != nil {
-			return d, err
+	each := func(do func(i int, chunk []byte)) error {
+		for i := range u.chunks {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			n, err := file.ReadAt(buf[:u.length(i)], int64(i)*ChunkSize)
+			if err != nil && !errors.Is(err, io.EOF) {
+				return err
+			}
+			do(i, buf[:n])
 		}
-		chunk := buf[:u.length(i)]
-		n, err := file.ReadAt(chunk, int64(i)*ChunkSize)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return d, err
-		}
-		u.have[i] = n == len(chunk) && digest.Of(chunk) == u.chunks[i]
-		whole.Write(chunk)
+		return nil
 	}
-	whole.Sum(d[:0])
-	return d, nil
+	if err := each(func(_ int, chunk []byte) { whole.Write(chunk) }); err != nil {
+		return got, err
+	}
+	if whole.Sum(got[:0]); got == d {
+		return got, nil
+	}
+	return got, each(func(i int, chunk []byte) { u.have[i] = digest.Of(chunk) == u.chunks[i] })
 }
 
 func (s *Store) upload(d digest.Digest) *upload {
