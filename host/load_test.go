@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -82,6 +84,12 @@ func TestLoadUnderPressure(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	h.modules.mu.Lock()
+	entries := slices.Collect(maps.Values(h.modules.entries))
+	h.modules.mu.Unlock()
+	for _, e := range entries {
+		<-e.ready // what callers gave up goes on
+	}
 	h.modules.mu.Lock()
 	defer h.modules.mu.Unlock()
 	size := 0

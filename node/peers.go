@@ -192,9 +192,15 @@ func (n *Node) announce(ctx context.Context) error {
 // rejoin looks at the cluster that a node with data is told to join: it must be its own. A cluster that does not answer now is met
 // later, by gossip.
 func (n *Node) rejoin(ctx context.Context) error {
-	for _, addr := range n.cfg.Join {
-		r, err := n.clients.AskAdmission(ctx, addr)
-		if err != nil {
+	answers := make([]*peerv1.JoinResponse, len(n.cfg.Join))
+	var asked sync.WaitGroup
+	for i, addr := range n.cfg.Join {
+		asked.Go(func() { answers[i], _ = n.clients.AskAdmission(ctx, addr) }) // it may be starting as well
+	}
+	asked.Wait()
+	for i, addr := range n.cfg.Join {
+		r := answers[i]
+		if r == nil {
 			continue
 		}
 		if r.Cluster != n.identity.ClusterId {

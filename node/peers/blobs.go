@@ -186,5 +186,6 @@ func (h Holders) Read(ctx context.Context, node string, d digest.Digest, off, n 
 	if err != nil {
 		return nil, err
 	}
-	return gather[peerv1.FetchBlobResponse](c.FetchBlob(ctx, connect.NewRequest(&peerv1.FetchBlobRequest{Digest: d.String(), Offset: uint64(off), Length: uint64(n)})))
+	in, err := c.FetchBlob(ctx, connect.NewRequest(&peerv1.FetchBlobRequest{Digest: d.String(), Offset: uint64(off), Length: uint64(n)}))
+	return gather(n, in, err)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -91,35 +92,50 @@ type received interface {
 	GetChecksum() uint32
 }
 
-// gather puts the parts of a range together.
+// gather puts the parts of a range of n bytes together.
 func gather[M any, P interface {
 	*M
 	received
-}](in *connect.ServerStreamForClient[M], err error) (b []byte, _ error) {
+}](n int64, in *connect.ServerStreamForClient[M], err error) ([]byte, error) {
 	if err != nil {
 		return nil, fromWire(err)
 	}
 	defer in.Close()
+	b := make([]byte, 0, n)
 	for in.Receive() {
 		m := P(in.Msg())
 		if crc32.Checksum(m.GetData(), castagnoli) != m.GetChecksum() {
 			return nil, fault.New(fault.Corrupt, "damaged_range", "what came is not what was sent")
+		}
+		if len(b)+len(m.GetData()) > cap(b) {
+			return nil, fault.New(fault.Corrupt, "long_range", "more came than %d bytes", n)
 		}
 		b = append(b, m.GetData()...)
 	}
 	return b, fromWire(in.Err())
 }
 
+// ranges are buffers for what is read at a time to be sent: a chunk of a blob is verified whole.
+var ranges = sync.Pool{New: func() any { return new([blob.ChunkSize]byte) }}
+
 // serveRange sends a range of something in parts.
 func serveRange(r io.ReaderAt, off, n int64, send func(data []byte, checksum uint32) error) error {
-	buf := make([]byte, min(n, blobPart))
+	buf := ranges.Get().(*[blob.ChunkSize]byte)
+	defer ranges.Put(buf)
 	for first := true; n > 0 || first; first = false {
-		k, err := r.ReadAt(buf[:min(n, int64(len(buf)))], off)
+		k, err := r.ReadAt(buf[:min(n, blob.ChunkSize)], off)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return toWire(err)
 		}
-		if err := send(buf[:k], crc32.Checksum(buf[:k], castagnoli)); err != nil {
-			return err
+		for part := range slices.Chunk(buf[:k], blobPart) {
+			if err := send(part, crc32.Checksum(part, castagnoli)); err != nil {
+				return err
+			}
+		}
+		if k == 0 && first {
+			if err := send(nil, 0); err != nil {
+				return err
+			}
 		}
 		if off, n = off+int64(k), n-int64(k); err != nil {
 			break
@@ -156,7 +172,8 @@ func (b *Blobs) fetchRange(ctx context.Context, node shard.NodeID, d digest.Dige
 			}
 			ctx, cancel := context.WithTimeout(ctx, rangeTime)
 			defer cancel()
-			return gather[peerv1.FetchBlobResponse](c.FetchBlob(ctx, connect.NewRequest(&peerv1.FetchBlobRequest{Digest: d.String(), Offset: uint64(off), Length: uint64(n)})))
+			in, err := c.FetchBlob(ctx, connect.NewRequest(&peerv1.FetchBlobRequest{Digest: d.String(), Offset: uint64(off), Length: uint64(n)}))
+			return gather(n, in, err)
 		}()
 		if k := fault.KindOf(err); err == nil || ctx.Err() != nil || k == fault.NotFound || k == fault.Corrupt {
 			return part, err
@@ -227,5 +244,6 @@ func (f *Files) read(ctx context.Context, n shard.NodeID, part *storev1.FilePart
 	}
 	ctx, cancel := context.WithTimeout(ctx, rangeTime)
 	defer cancel()
-	return gather[peerv1.ReadFileResponse](c.ReadFile(ctx, connect.NewRequest(&peerv1.ReadFileRequest{File: part, Offset: uint64(off), Length: uint64(k)})))
+	in, err := c.ReadFile(ctx, connect.NewRequest(&peerv1.ReadFileRequest{File: part, Offset: uint64(off), Length: uint64(k)}))
+	return gather(k, in, err)
 }

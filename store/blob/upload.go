@@ -114,7 +114,8 @@ func (u *upload) missing() []int {
 	return list
 }
 
-// PutChunk takes chunk index of an announced blob; sending one again is harmless. data is not kept. The errors are
+// PutChunk takes chunk index of an announced blob; sending one again is harmless. data is not kept, but is not to be
+// used any more: a file system may scribble on what it is given to write. The errors are
 // Precondition "unknown_upload" when d was not announced since the Store was opened, Invalid "bad_chunk" when
 // the data is not that chunk's, Exhausted "disk_full".
 func (s *Store) PutChunk(d digest.Digest, index int, data []byte) error {
@@ -143,8 +144,7 @@ func (s *Store) PutChunk(d digest.Digest, index int, data []byte) error {
 	if u.have[index] {
 		return nil
 	}
-	// A file system may scribble on what it is given to write.
-	if err := s.writeAt(u.path, slices.Clone(data), int64(index)*ChunkSize, false); err != nil {
+	if err := s.writeAt(u.path, data, int64(index)*ChunkSize, false); err != nil {
 		return s.diskErr(fmt.Errorf("upload of %s: %w", d, err))
 	}
 	u.have[index] = true
