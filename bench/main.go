@@ -1,8 +1,9 @@
 // Command bench runs Wattle beside what it is to be measured against, in turn and in one run, and prints medians and ratios.
 //
-//	go -C bench run . NAME [--output json] [--rounds N]
+//	go -C bench run . NAME [--output json] [--rounds N] [--write]
 //
-// NAME is sandbox, invoke, hostile, mainjob, durable, placement, replication, cluster or all; all also writes RESULTS.md. It is a module of its own, so that what stands beside Wattle
+// NAME is sandbox, invoke, hostile, mainjob, durable, placement, replication, cluster or all; all also writes RESULTS.md, and
+// --write puts one section anew there. It is a module of its own, so that what stands beside Wattle
 // never becomes a dependency of those who use it.
 package main
 
@@ -59,6 +60,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f.SetOutput(stderr)
 	output := f.String("output", "text", "text or json")
 	rounds := f.Int("rounds", 5, "how often each side runs; medians are printed")
+	write := f.Bool("write", false, "put the section anew in RESULTS.md")
 	f.StringVar(&placementSVG, "svg", "", "a file in which placement draws its plot")
 	names := []string{"all"}
 	for _, b := range benches {
@@ -74,8 +76,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if !slices.Contains(names, name) {
 		return fmt.Errorf("there is no %q: want one of %s", name, strings.Join(names, ", "))
 	}
-	var report strings.Builder
-	fmt.Fprintf(&report, "# Results\n\nWritten by `make bench`. Machine: %s. %s.\nMedians of %d rounds, sides in turn. The ratio is Wattle over the other.\n", machine(), versions(), *rounds)
+	head := fmt.Sprintf("# Results\n\nWritten by `make bench`. Machine: %s. %s.\nMedians of %d rounds, sides in turn. The ratio is Wattle over the other.\n", machine(), versions(), *rounds)
+	var sections []string
 	for _, b := range benches {
 		if name != "all" && name != b.Name {
 			continue
@@ -85,18 +87,38 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", b.Name, err)
 		}
-		fmt.Fprintf(&report, "\n## %s\n\n%s\n\n| case | metric | unit | wattle | beside | other | ratio |\n|---|---|---|---|---|---|---|\n", b.Name, b.About)
+		var section strings.Builder
+		fmt.Fprintf(&section, "\n## %s\n\n%s\n\n| case | metric | unit | wattle | beside | other | ratio |\n|---|---|---|---|---|---|---|\n", b.Name, b.About)
 		for _, r := range rows {
-			fmt.Fprintf(&report, "| %s | %s | %s | %.4g | %s | %.4g | %.3g |\n", r.Case, r.Metric, r.Unit, r.Wattle, r.Beside, r.Other, r.Ratio)
+			fmt.Fprintf(&section, "| %s | %s | %s | %.4g | %s | %.4g | %.3g |\n", r.Case, r.Metric, r.Unit, r.Wattle, r.Beside, r.Other, r.Ratio)
 		}
+		sections = append(sections, section.String())
 		if err := show(stdout, rows, *output); err != nil {
 			return err
 		}
 	}
-	if name == "all" {
-		return os.WriteFile("RESULTS.md", []byte(report.String()), 0o644)
+	switch {
+	case name == "all":
+		return os.WriteFile(results, []byte(head+strings.Join(sections, "")), 0o644)
+	case *write:
+		return replace(name, sections[0])
 	}
 	return nil
+}
+
+const results = "RESULTS.md"
+
+// replace puts a section in the place of the one of that name, or at the end.
+func replace(name, section string) error {
+	all, err := os.ReadFile(results)
+	if err != nil {
+		return err
+	}
+	before, rest, found := strings.Cut(string(all), "\n## "+name+"\n")
+	if _, after, more := strings.Cut(rest, "\n## "); found && more {
+		section += "\n## " + after
+	}
+	return os.WriteFile(results, []byte(before+section), 0o644)
 }
 
 func show(w io.Writer, rows []Row, output string) error {

@@ -91,6 +91,10 @@ func (g *group) wakeReads() {
 func (g *group) expire() {
 	g.ticks++
 	g.mu.Lock()
+	if len(g.asked)+len(g.waiting) == 0 { // as in most groups at most ticks
+		g.mu.Unlock()
+		return
+	}
 	var late []func(error)
 	var lost []*waiter
 	for _, q := range sortedKeys(g.asked) {
