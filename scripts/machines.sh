@@ -51,7 +51,7 @@ for n in 1 2 3; do
 done
 
 declare -A pid
-# quota gives a process its share of a core, if there is to be one.
+# quota gives the process that calls it, and what it starts, its share of a core, if there is to be one.
 quota() {
   [ -n "${QUOTA:-}" ] || return 0
   local g=$cgroup/$id-$1
@@ -61,7 +61,7 @@ quota() {
   else
     echo 100000 >"$g/cpu.cfs_period_us" && echo $((QUOTA * 1000)) >"$g/cpu.cfs_quota_us"
   fi
-  echo "$2" >"$g/cgroup.procs"
+  echo "$BASHPID" >"$g/cgroup.procs"
 }
 # freely takes the shares away again.
 freely() {
@@ -73,9 +73,8 @@ freely() {
 at() { echo "$net.$1:7070"; }
 up() { # machine, further flags
   local n=$1; shift
-  on "$n" "$tmp/wattle" up --data "$tmp/own/data" --addr "$(at "$n")" --insecure --allow-dir "$src" "$@" >>"$tmp/node$n.log" 2>&1 &
+  (quota "$n" && on "$n" "$tmp/wattle" up --data "$tmp/own/data" --addr "$(at "$n")" --insecure --allow-dir "$src" "$@") >>"$tmp/node$n.log" 2>&1 &
   pid[$n]=$!
-  quota "$n" "${pid[$n]}"
   disown
   for _ in $(seq 300); do curl -fs -m 2 "http://$(at "$n")/readyz" >/dev/null && return; kill -0 "${pid[$n]}" 2>/dev/null || break; sleep 0.1; done
   echo "node $n is not ready:" >&2; tail -5 "$tmp/node$n.log" >&2; exit 1
