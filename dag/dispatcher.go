@@ -182,8 +182,8 @@ func (d *Dispatcher) Started(p Pick, attempt uint32) Pick {
 // Refused says that an attempt did not start. Its task may wait for its inputs or for its job to be resumed, and is told of
 // again then, at the same attempt; if the shard lost its leader, the next one knows what to do.
 func (d *Dispatcher) Refused(p Pick) {
-	if h := d.queue.running[p.Task]; h == nil || h.ID() != p.ID() {
-		return // another attempt took over
+	if h := d.queue.running[p.Task]; h == nil || h.Pick != p {
+		return // another attempt took over, or a client has this one from the leader in between
 	}
 	if l := d.leases[p.Task]; l != nil {
 		d.end(l)

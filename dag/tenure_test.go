@@ -183,3 +183,29 @@ func TestClientLeaseOutlivesLeader(t *testing.T) {
 		t.Errorf("left over: %v", rs)
 	}
 }
+
+// A node that led gives a client a task, leads no more before that is recorded, and leads again when another client has it from the leader
+// in between: the start is refused late, and the task is that client's.
+func TestClientOfTheLeaderInBetween(t *testing.T) {
+	t.Parallel()
+	d := NewDispatcher(oneShard, "here", nil)
+	run := stageRun(0, 1, "", true)
+	d.Lead(epoch, 0, run.Term, []machine.Effect{run}, nil, nil)
+	gs := d.Acquire(epoch, "client/slow", nil, 1, time.Second)
+	if len(gs) != 1 {
+		t.Fatal(gs)
+	}
+	d.Yield(0)
+	run.Term, run.Tenure = 2, Tenure{Client: "client/other", Lease: time.Second, Since: epoch}
+	d.Lead(epoch, 0, 3, []machine.Effect{run}, nil, nil)
+	d.Refused(gs[0].Pick)
+	if gs := d.Acquire(epoch, "client/third", nil, 1, time.Second); len(gs) != 0 {
+		t.Fatalf("%v is given to a third", gs)
+	}
+	if got := overdue(d, epoch.Add(time.Second-1)); got != "[]" {
+		t.Errorf("before its end: %s", got)
+	}
+	if got := overdue(d, epoch.Add(time.Second)); got != "[lease_lost]" {
+		t.Errorf("at its end: %s", got)
+	}
+}

@@ -18,6 +18,8 @@ type auditor struct {
 	clients []func() bool
 	// leaders are who led a shard in a term.
 	leaders map[[2]uint64]shard.NodeID
+	// newest are the newest terms in which somebody led.
+	newest map[shard.ID]uint64
 	// hashes are those of shards at entries.
 	hashes map[[2]uint64]uint64
 	lists  map[machine.Slot]*ledger
@@ -37,7 +39,7 @@ type ledger struct {
 }
 
 func newAuditor(w *world) *auditor {
-	return &auditor{w: w, leaders: map[[2]uint64]shard.NodeID{}, hashes: map[[2]uint64]uint64{}, lists: map[machine.Slot]*ledger{}, jobs: map[dag.JobID]*job{}}
+	return &auditor{w: w, leaders: map[[2]uint64]shard.NodeID{}, newest: map[shard.ID]uint64{}, hashes: map[[2]uint64]uint64{}, lists: map[machine.Slot]*ledger{}, jobs: map[dag.JobID]*job{}}
 }
 
 func (a *auditor) ledger(s machine.Slot) *ledger {
@@ -56,7 +58,7 @@ func (a *auditor) lead(n *node, id shard.ID, term uint64) {
 	if _, ok := a.leaders[k]; !ok {
 		a.w.count("elected")
 	}
-	a.leaders[k] = n.id
+	a.leaders[k], a.newest[id] = n.id, max(a.newest[id], term)
 	a.w.note(fmt.Sprintf("%s leads shard %d in term %d", n.id, id, term))
 }
 

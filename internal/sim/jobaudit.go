@@ -55,8 +55,9 @@ func (a *auditor) started(p dag.Pick) {
 // prepared is told that a leader is about to have a function run, by what it knows.
 func (a *auditor) prepared(n *node, p dag.Pick) {
 	j := a.jobs[p.Task.Job]
-	// One that was deposed and does not know may not know of what came after, either.
-	if l, ok := a.w.leader(a.w.table.Of(slotOf(p.Task.Job))); !ok || l.Members.Node(l.Replica) != n.id {
+	// One that was deposed and does not know may not know of what came after, either, also if the one that came after is gone again.
+	id := a.w.table.Of(slotOf(p.Task.Job))
+	if l, ok := a.w.leader(id); !ok || l.Members.Node(l.Replica) != n.id || l.Term < a.newest[id] {
 		return
 	}
 	if j.canceled != 0 || j.deleted {
