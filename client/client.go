@@ -82,6 +82,8 @@ func Dial(addr string, opts ...Option) *Client {
 		o.http = &http.Client{Transport: &http.Transport{
 			Protocols: p, ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 			DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, IdleConnTimeout: time.Minute,
+			// A node that hangs, or is cut off, takes connections and never answers.
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 10 * time.Second, PingTimeout: 10 * time.Second},
 		}}
 	}
 	return &Client{

@@ -21,6 +21,9 @@ const (
 	MaxRecords = 10_000
 )
 
+// Overtaken is why a decision is refused that rests on others which changed.
+const Overtaken = "members_changed"
+
 // Changed is the effect of every change: all there is after it, since there is little and it changes rarely.
 type Changed struct {
 	Records  []*storev1.MemberRecord
@@ -42,7 +45,8 @@ var (
 
 func keyOf(node string) []byte { return append(slices.Clone(nodesKey), node...) }
 
-// Apply implements machine.Machine. The refusals are Invalid "bad_command" and Precondition "node_removed". What is so already
+// Apply implements machine.Machine. The refusals are Invalid "bad_command" and Precondition "node_removed" and
+// Overtaken. What is so already
 // is no change.
 func (Machine) Apply(tx machine.Tx, cmd machine.Command) (machine.Result, []machine.Effect) {
 	refuse := func(f *fault.Error) (machine.Result, []machine.Effect) { return machine.Result{Err: f}, nil }
@@ -56,6 +60,9 @@ func (Machine) Apply(tx machine.Tx, cmd machine.Command) (machine.Result, []mach
 	old := &storev1.MemberRecord{}
 	if b, there := tx.Get(keyOf(c.Node)); there {
 		old = decode(b)
+	}
+	if c.Revision != nil && c.GetRevision() != revision(tx) {
+		return refuse(fault.New(fault.Precondition, Overtaken, "other decisions about nodes were made meanwhile").Hint("look at them, and decide again"))
 	}
 	rec := &storev1.MemberRecord{Node: c.Node, DecidedAt: cmd.Time.UnixNano(), Revision: revision(tx) + 1}
 	switch x := c.Change.(type) {

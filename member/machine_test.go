@@ -39,6 +39,11 @@ func (w *world) run(t *testing.T, d *datadriven.TestData) string {
 		node = d.CmdArgs[0].Key
 	}
 	c := &storev1.MemberCommand{Node: node}
+	if d.HasArg("revision") {
+		var at uint64
+		d.ScanArgs(t, "revision", &at)
+		c.Revision = &at
+	}
 	switch d.Cmd {
 	case "drain":
 		c.Change = &storev1.MemberCommand_Drain{Drain: true}

@@ -26,6 +26,13 @@ func (v *View) Load(records []*storev1.MemberRecord, revision uint64) {
 	}
 }
 
+// Revision counts the decisions that the view knows of.
+func (v *View) Revision() uint64 {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.revision
+}
+
 // Draining tells whether a node is to be emptied.
 func (v *View) Draining(node string) bool { return v.get(node).GetDraining() }
 

@@ -16,6 +16,7 @@ import (
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/internal/machine"
+	"github.com/wattlehq/wattle/member"
 	"github.com/wattlehq/wattle/node/controller"
 	"github.com/wattlehq/wattle/node/peers"
 	"github.com/wattlehq/wattle/shard"
@@ -199,12 +200,23 @@ func (i info) Drain(ctx context.Context, name string, undo bool) (*wattlev1.Drai
 		return nil, err
 	}
 	r := &wattlev1.DrainNodeResponse{NodeId: id, Want: want(len(expected(n.nodes())))}
-	if !undo {
-		if r.Want, err = n.spare(id); err != nil {
+	for {
+		c := &storev1.MemberCommand{Node: id, Change: &storev1.MemberCommand_Drain{Drain: !undo}}
+		if !undo {
+			// Whether it may be spared depends on which others are drained.
+			c.Revision = proto.Uint64(n.members.Revision())
+			if r.Want, err = n.spare(id); err != nil {
+				return nil, err
+			}
+		}
+		err := n.decide(ctx, c)
+		if fault.Reason(err) != member.Overtaken {
+			return r, err
+		}
+		if err := n.router.Read(ctx, machine.Slot(0), machine.Members, n.loadMembers); err != nil {
 			return nil, err
 		}
 	}
-	return r, n.decide(ctx, &storev1.MemberCommand{Node: id, Change: &storev1.MemberCommand_Drain{Drain: !undo}})
 }
 
 // Leave has this node empty itself, say goodbye and end.

@@ -145,7 +145,7 @@ func New(ctx context.Context, cfg Config) (_ *Node, err error) {
 	if err := n.connect(); err != nil {
 		return nil, err
 	}
-	files := &peers.Files{Self: n.ID(), Peers: n.clients, Others: n.others}
+	files := &peers.Files{Self: n.ID(), Peers: n.clients, Others: n.others, Removed: n.members.Removed}
 	inputs.Node, inputs.Elsewhere = n.ID(), func(ctx context.Context, p *storev1.FilePart, node string) (jobs.File, error) {
 		return files.Open(ctx, p, node)
 	}

@@ -348,7 +348,12 @@ func (n *Node) listenPeers() (err error) {
 		return err
 	}
 	n.frames = newHanded(n.peerListener.Addr())
-	return nil
+	// Gossip begins when this node is a member, or has founded a cluster: too late to find out that its port is taken.
+	l, err := listen("--gossip-addr", n.cfg.GossipAddr, n.cfg.Insecure)
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 // connect makes the parts that speak to other nodes.

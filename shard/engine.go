@@ -266,7 +266,8 @@ func errStopping() *fault.Error {
 }
 
 func errNoLeader(id ID) *fault.Error {
-	return fault.New(fault.Unavailable, "no_leader", "shard %d has no leader on this node", id).Hint("try again in a moment")
+	return fault.New(fault.Unavailable, "no_leader", "shard %d has no leader on this node", id).
+		Hint("try again in a moment; if that does not help, most of the nodes that have its replicas are away: wattle cluster status, wattle node ls")
 }
 
 func errLeaderLost(id ID) *fault.Error {

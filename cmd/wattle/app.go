@@ -126,6 +126,10 @@ func (a *app) exit(err error) int {
 		text = "no node answers at " + a.address() + ": " + op.Err.Error()
 		hint = "start one with wattle up, or say where it is with --addr"
 	}
+	if strings.Contains(text, "http2: client connection lost") { // net/http has no other name for it
+		text = "the node at " + a.address() + " took the connection and does not answer"
+		hint = "it hangs, is stopped, or is cut off: look at it, or ask another one with --addr"
+	}
 	var u *usageError
 	isUsage := errors.As(err, &u)
 	if isUsage {

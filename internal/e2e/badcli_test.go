@@ -101,6 +101,7 @@ func TestBadCommands(t *testing.T) {
 		{"up --data " + dir + "/d --addr 127.0.0.1:0 --allow-origin shop", 1, "https://example.org", "bad_origin"},
 		{"up --data " + text + " --addr 127.0.0.1:0", 1, text, "bad_data_dir"},
 		{"up --data " + dir + "/d --addr " + n.addr, 1, "choose one with --addr", "addr_in_use"},
+		{"up --data " + dir + "/taken --addr 127.0.0.1:0 --gossip-addr " + n.addr, 1, "choose one with --gossip-addr", "addr_in_use"},
 		{"node drain nobody", 1, "wattle node ls", "unknown_node"},
 		{"node drain n-", 1, "the last to keep replicas", "last_node"},
 		{"node leave", 1, "--join", "last_node"},

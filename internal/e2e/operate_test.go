@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -268,6 +269,29 @@ func TestRefusesToLose(t *testing.T) {
 		t.Errorf("leave: %d %s", status, stderr)
 	}
 	second := inProcess(t, node.Config{Join: []string{first.addr}})
+	first.on(first, second)
+	// Of two that are decided about at once, one stays.
+	var drained sync.Map
+	var both sync.WaitGroup
+	for _, n := range []*target{first, second} {
+		both.Go(func() {
+			_, stderr, status := n.wattle("", "node", "drain", n.id())
+			if drained.Store(n, status == 0); status != 0 && !strings.Contains(stderr, "the last to keep replicas") {
+				t.Errorf("drain: %d %s", status, stderr)
+			}
+		})
+	}
+	both.Wait()
+	one, _ := drained.Load(first)
+	other, _ := drained.Load(second)
+	if one == other {
+		t.Errorf("drained: %v and %v", one, other)
+	}
+	for _, n := range []*target{first, second} {
+		if _, stderr, status := first.wattle("", "node", "drain", n.id(), "--undo"); status != 0 {
+			t.Error(stderr)
+		}
+	}
 	first.on(first, second)
 	id := second.id()
 	second.stop()

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
 	"github.com/wattlehq/wattle/node"
 )
@@ -133,4 +135,42 @@ func TestTasksRunNearTheirInputs(t *testing.T) {
 			t.Errorf("%d of %d", near, len(uses))
 		}
 	})
+}
+
+// Input files on a node that is away are waited for, and not on one that was removed.
+func TestInputsOfARemovedNode(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "words"), []byte("a b c\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := asBinary(t, node.Config{Shards: 1, AllowDirs: []string{dir}})
+	cfg := node.Config{Join: []string{first.addr}}
+	c := &trio{t: t, start: asBinary, nodes: [3]*target{first, asBinary(t, cfg), asBinary(t, cfg)}}
+	for _, n := range c.nodes {
+		n.settle()
+	}
+	c.whole()
+	first.pushFixture("nap")
+	first.pushFixture("echo")
+	job := first.submit(`{name: gone, stages: [
+  {name: gate, function: nap/nap, value: "3000"},
+  {name: read, function: echo/echo, files: {dir: "${dir}", glob: words}, after: gate}]}`, map[string]string{"dir": dir})
+	gone := first.id()
+	first.kill()
+	waits := func() string {
+		res, err := c.nodes[1].Jobs.ListTasks(t.Context(), connect.NewRequest(&wattlev1.ListTasksRequest{Id: job.Id, Stage: "read"}))
+		if err != nil || len(res.Msg.Tasks[0].Errors) == 0 {
+			return "" // while another leader is elected
+		}
+		return res.Msg.Tasks[0].Errors[0].Reason
+	}
+	eventually(t, "it is waited for", func() bool { return waits() == "input_away" })
+	eventually(t, "the node is removed", func() bool {
+		_, _, status := c.nodes[1].wattle("", "node", "remove", gone, "--force")
+		return status == 0
+	})
+	if e := c.nodes[1].wait(job.Id).Error; e.Reason != "input_gone" {
+		t.Error(e)
+	}
 }

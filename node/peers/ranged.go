@@ -195,6 +195,8 @@ type Files struct {
 	Peers *Clients
 	// Others returns the other nodes that are there.
 	Others func() []shard.NodeID
+	// Removed tells whether a node was removed for good.
+	Removed func(node string) bool
 }
 
 // File is one that is open.
@@ -213,6 +215,7 @@ func (f *Files) Open(ctx context.Context, part *storev1.FilePart, node string) (
 		}
 	}
 	var planned error
+	hope := !f.Removed(node)
 	for _, n := range all {
 		if string(n) == f.Self {
 			continue
@@ -225,6 +228,8 @@ func (f *Files) Open(ctx context.Context, part *storev1.FilePart, node string) (
 		}
 		if string(n) == node {
 			planned = err
+		} else {
+			hope = hope || fault.KindOf(err) == fault.Unavailable
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -232,6 +237,10 @@ func (f *Files) Open(ctx context.Context, part *storev1.FilePart, node string) (
 	}
 	if fault.As(planned) != nil && fault.KindOf(planned) != fault.Unavailable {
 		return nil, planned
+	}
+	if !hope {
+		return nil, fault.New(fault.Precondition, "input_gone", "input file %s was on node %s, which was removed from the cluster, and no other node has it", part.Path, node).
+			Hint("submit the job again at a node that has the file")
 	}
 	return nil, fault.New(fault.Unavailable, "input_away", "input file %s is on node %s, which cannot be reached: %v", part.Path, node, planned).
 		Hint("start that node, or copy the file to the same place on another one, with its time")

@@ -29,7 +29,9 @@ type MemberCommand struct {
 	//
 	//	*MemberCommand_Drain
 	//	*MemberCommand_Remove
-	Change        isMemberCommand_Change `protobuf_oneof:"change"`
+	Change isMemberCommand_Change `protobuf_oneof:"change"`
+	// The revision of all decisions on which this one rests, if it does on others: it is refused if there is another by now.
+	Revision      *uint64 `protobuf:"varint,4,opt,name=revision,proto3,oneof" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -94,6 +96,13 @@ func (x *MemberCommand) GetRemove() bool {
 		}
 	}
 	return false
+}
+
+func (x *MemberCommand) GetRevision() uint64 {
+	if x != nil && x.Revision != nil {
+		return *x.Revision
+	}
+	return 0
 }
 
 type isMemberCommand_Change interface {
@@ -197,12 +206,14 @@ var File_wattle_store_v1_member_proto protoreflect.FileDescriptor
 
 const file_wattle_store_v1_member_proto_rawDesc = "" +
 	"\n" +
-	"\x1cwattle/store/v1/member.proto\x12\x0fwattle.store.v1\"_\n" +
+	"\x1cwattle/store/v1/member.proto\x12\x0fwattle.store.v1\"\x8d\x01\n" +
 	"\rMemberCommand\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
 	"\x05drain\x18\x02 \x01(\bH\x00R\x05drain\x12\x18\n" +
-	"\x06remove\x18\x03 \x01(\bH\x00R\x06removeB\b\n" +
-	"\x06change\"\x93\x01\n" +
+	"\x06remove\x18\x03 \x01(\bH\x00R\x06remove\x12\x1f\n" +
+	"\brevision\x18\x04 \x01(\x04H\x01R\brevision\x88\x01\x01B\b\n" +
+	"\x06changeB\v\n" +
+	"\t_revision\"\x93\x01\n" +
 	"\fMemberRecord\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x1a\n" +
 	"\bdraining\x18\x02 \x01(\bR\bdraining\x12\x18\n" +
