@@ -248,7 +248,11 @@ func (i info) Remove(ctx context.Context, name string, force bool) (*wattlev1.Re
 	}
 	if m, _ := n.cluster.Member(id); !force && !n.members.Removed(id) {
 		_, answers := peers.Nodes(ctx, n.clients, []shard.NodeID{shard.NodeID(id)})[shard.NodeID(id)]
-		if answers || m.Status == cluster.Alive || m.Status == cluster.Leaving {
+		if !answers && m.Status == cluster.Alive {
+			return nil, fault.New(fault.Precondition, "node_alive", "node %s does not answer, and was there a moment ago", id).
+				Hint("wait until wattle node ls says that it failed. --force removes it as it is, and it never comes back")
+		}
+		if answers || m.Status == cluster.Leaving {
 			return nil, fault.New(fault.Precondition, "node_alive", "node %s is alive", id).
 				Hint("wattle --addr %s node leave has it go in good order. Wait a moment if it stopped just now. --force removes it as it is: it ends as soon as it hears of that, what runs there is lost or done again, and it never comes back", cmp.Or(m.API, "ITS-ADDRESS"))
 		}
@@ -262,7 +266,11 @@ func (i info) Remove(ctx context.Context, name string, force bool) (*wattlev1.Re
 		}
 	}
 	if len(lost) > 0 {
-		return nil, fault.New(fault.Precondition, "no_quorum", "without node %s there is no quorum of shard %s: %s", id, strings.Join(lost, ", "), why).
+		which := strings.Join(lost, ", ")
+		if some := 4; len(lost) > some+1 {
+			which = fmt.Sprintf("%s and %d more", strings.Join(lost[:some], ", "), len(lost)-some)
+		}
+		return nil, fault.New(fault.Precondition, "no_quorum", "without node %s there is no quorum of shard %s: %s", id, which, why).
 			With("shards", strings.Join(lost, ",")).Hint("wait for those that are catching up, or bring back other nodes that have them; wattle cluster status shows which")
 	}
 	return &wattlev1.RemoveNodeResponse{NodeId: id}, n.decide(ctx, &storev1.MemberCommand{Node: id, Change: &storev1.MemberCommand_Remove{Remove: true}})

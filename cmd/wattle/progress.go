@@ -17,6 +17,7 @@ type progress struct {
 	quiet bool
 	last  int // tenths told so far
 	line  string
+	waits string // what was told last of what a stage waits for
 }
 
 func (a *app) progress(what string) *progress {
@@ -62,6 +63,16 @@ func (p *progress) job(j *wattlev1.Job) {
 		at += int64(s.Completed)
 		total += int64(s.Tasks)
 		parts = append(parts, fmt.Sprintf("%s %d/%d", s.Name, s.Completed, s.Tasks))
+	}
+	for _, s := range j.Stages {
+		if s.Waiting == "" || s.Waiting == p.waits || p.quiet {
+			continue
+		}
+		p.waits = s.Waiting
+		if p.bar != nil {
+			_ = p.bar.Clear()
+		}
+		fmt.Fprintf(p.a.stderr, "%s: stage %s waits: %s\n", p.what, s.Name, plain(s.Waiting))
 	}
 	if isTerminal(p.a.stderr) {
 		p.show(at, total, strings.Join(parts, ", "), false)
