@@ -38,6 +38,7 @@ func (a *applier) run(ctx context.Context) {
 
 // outcome is what applying the entries of one message has led to.
 type outcome struct {
+	term    uint64 // of the last entry in a snapshot that was put in
 	last    *raftpb.Entry
 	effects []machine.Effect
 	answers []func()
@@ -54,7 +55,7 @@ func (a *applier) turn(ms []storageMessage) {
 			a.drop(b, m.g)
 		case m.g.dropped:
 		case m.install != 0:
-			a.install(b, m.g, m.install)
+			outcomes[i].term = a.install(b, m.g, m.install)
 		case m.m != nil:
 			outcomes[i] = a.applyAll(b, m)
 		}
@@ -70,6 +71,9 @@ func (a *applier) turn(ms []storageMessage) {
 			a.e.cfg.Sink.Yield(g.id)
 		case g.dropped:
 		case m.install != 0:
+			// Not before it is in the state: reads that wait for it look there.
+			g.stands.Store(&stand{g.position, g.hash})
+			g.caughtUp.Store(outcomes[i].term)
 			a.e.counts.installed.Add(1)
 			a.e.cfg.Sink.Installed(g.id)
 			g.overtaken(g.caughtUp.Load()+1, errLeaderLost(g.id)) // it may have brought their commands
@@ -130,12 +134,11 @@ func (a *applier) tell(g *group, o *outcome) {
 }
 
 // install puts a snapshot in the place of everything there was.
-func (a *applier) install(b store.Batch, g *group, number uint64) {
+func (a *applier) install(b store.Batch, g *group, number uint64) (term uint64) {
 	applied, err := install(b, a.e.cfg.Store.State, g, number)
 	must(err)
 	g.position, g.hash = applied.Index, applied.Hash
-	g.stands.Store(&stand{g.position, g.hash})
-	g.caughtUp.Store(applied.Term)
+	return applied.Term
 }
 
 // drop removes the state of a replica that is no more.

@@ -373,6 +373,7 @@ func (e *Engine) ReadShard(ctx context.Context, shard ID, id machine.ID, fn func
 
 func (e *Engine) readShard(ctx context.Context, id ID, fn func(store.Snapshot) error) (err error) {
 	done := make(chan error, 1)
+	g := e.group(id)
 	e.await(id, func(err error) { done <- err })
 	select {
 	case err := <-done:
@@ -386,6 +387,9 @@ func (e *Engine) readShard(ctx context.Context, id ID, fn func(store.Snapshot) e
 	}
 	s := e.cfg.Store.State.Snapshot()
 	defer s.Close()
+	if g == nil || e.group(id) != g {
+		return errNoReplica(id) // it was taken away meanwhile, and its state with it
+	}
 	return fn(s)
 }
 
