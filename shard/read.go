@@ -15,6 +15,15 @@ func (g *group) ask() {
 	reads, lead := g.reads, g.leadTerm.Load()
 	// A new leader knows what was acknowledged before its term only once an entry of its own is committed. raft waits for
 	// that itself, but not where there is a single voter.
+	if len(reads) > 0 && g.members.Load().Next() == 1 {
+		// It has yet to be told who its members are, and would not take an answer of theirs.
+		g.reads = nil
+		g.mu.Unlock()
+		for _, r := range reads {
+			r(errNoReplica(g.id))
+		}
+		return
+	}
 	if len(reads) == 0 || g.early() || lead != 0 && g.caughtUp.Load() != lead {
 		g.mu.Unlock()
 		return
