@@ -79,7 +79,7 @@ func errNotAcquired(task, attempt uint32) *fault.Error {
 	return fault.New(fault.Precondition, "stale_attempt", "no client has attempt %d of task %d", attempt, task)
 }
 
-// ReadClientWork is ReadWork for an attempt that a client has to have, which goes on while its job is paused; without the inputs unless
+// ReadClientWork is Works.Of for an attempt that a client has to have, which goes on while its job is paused; without the inputs unless
 // they are asked for.
 func ReadClientWork(r machine.Reader, p Pick, inputs bool) (*Work, error) {
 	id := p.Task

@@ -36,6 +36,7 @@ type HolderConfig struct {
 }
 
 type holding struct {
+	shard        uint32
 	alone, begun bool
 	given        bool // by another node
 	stopped      bool // it counts no more, and is about to end
@@ -52,19 +53,34 @@ type peer struct {
 	searched bool // whether it leads what is adrift here
 	wanted   int  // as it was told last
 	seq      uint64
-	sent     [8]time.Time     // when the last reports were, by their numbers
-	rtts     [8]time.Duration // how long the replies to them took
+	told     time.Time // when it was told something last
+	probes   [8]probe  // in turn
+	probed   int
 	valid    time.Time        // until when what it gave is leased
 	returned []AttemptID
 	answers  []Led
 	due      bool
 }
 
+// probe is a report that asks for a reply.
+type probe struct {
+	seq  uint64
+	sent time.Time
+	took time.Duration // zero as long as there is no reply
+}
+
 // BeatTime is the time between two reports to a leader of whose shards something is held.
 const BeatTime = time.Second
 
-// paced is the least time between two reports to a node that say nothing but how much is wanted.
-const paced = time.Millisecond
+// Between two reports to a node that say nothing but how much is wanted there is at least a part of the time that a task takes: what is
+// held ahead lasts for longer.
+const (
+	leastPace, mostPace = time.Millisecond, 5 * time.Millisecond
+	paced               = 4 // a fourth
+)
+
+// probeTime is the least time between two of them that ask for a reply.
+const probeTime = BeatTime / 10
 
 // NewHolder returns a Holder of nothing.
 func NewHolder(cfg HolderConfig) *Holder {
@@ -95,7 +111,7 @@ func (h *Holder) Given(from string, term uint64, p Pick) bool {
 }
 
 func (h *Holder) add(p Pick, given bool) {
-	h.held[p.ID()] = &holding{alone: p.Alone, given: given}
+	h.held[p.ID()] = &holding{shard: h.cfg.ShardOf(p.Task.Job), alone: p.Alone, given: given}
 	h.waiting = append(h.waiting, p.ID())
 }
 
@@ -164,7 +180,7 @@ func (h *Holder) Dropped() []AttemptID {
 func (h *Holder) Of(shard uint32, term uint64) (ids []AttemptID) {
 	h.leads[shard] = leader{"", term}
 	for id, x := range h.held {
-		if x.given && !x.stopped && h.cfg.ShardOf(id.Task.Job) == shard {
+		if x.given && !x.stopped && x.shard == shard {
 			x.given = false
 			ids = append(ids, id)
 		}
@@ -176,19 +192,20 @@ func (h *Holder) Of(shard uint32, term uint64) (ids []AttemptID) {
 // Yield says that a shard is not led here any more. What runs goes on, and its next leader is told of it when it asks.
 func (h *Holder) Yield(shard uint32) {
 	h.leads[shard] = leader{"", h.leads[shard].term}
-	for id, x := range h.held {
-		x.given = x.given || h.cfg.ShardOf(id.Task.Job) == shard
+	for _, x := range h.held {
+		x.given = x.given || x.shard == shard
 	}
 }
 
 // Reply takes what a leader said, and returns the attempts that are to stop.
 func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
 	p := h.peer(from)
-	if n := uint64(len(p.sent)); r.Seq > 0 && r.Seq <= p.seq && r.Seq+n > p.seq {
-		sent := p.sent[r.Seq%n]
-		p.rtts[r.Seq%n] = max(now.Sub(sent), 1)
-		if until := sent.Add(LeaseTime); until.After(p.valid) {
-			p.valid = until
+	for i := range p.probes {
+		if x := &p.probes[i]; r.Seq > 0 && x.seq == r.Seq {
+			x.took = max(now.Sub(x.sent), 1)
+			if until := x.sent.Add(LeaseTime); until.After(p.valid) {
+				p.valid = until
+			}
 		}
 	}
 	for _, shard := range r.Elsewhere {
@@ -219,7 +236,7 @@ func (h *Holder) Reply(now time.Time, from string, r Reply) (stop []AttemptID) {
 // Return gives everything back that has not begun: this node ends. It returns what is this node's own, to be released.
 func (h *Holder) Return() (own []AttemptID) {
 	for _, id := range h.waiting {
-		if node := h.leads[h.cfg.ShardOf(id.Task.Job)].node; h.held[id].given && node != "" {
+		if node := h.leads[h.held[id].shard].node; h.held[id].given && node != "" {
 			p := h.peer(node)
 			p.returned, p.due = append(p.returned, id), true
 		} else {
@@ -232,18 +249,18 @@ func (h *Holder) Return() (own []AttemptID) {
 	return own
 }
 
-// rtt is the shortest of the last round trips: the others waited for something. It is zero if there was none.
-func (p *peer) rtt() (least time.Duration) {
-	for _, d := range p.rtts {
-		if d > 0 && (least == 0 || d < least) {
-			least = d
+// rtt is the shortest of the last round trips, since the others waited for something, and the longest. They are zero if there was none.
+func (p *peer) rtt() (least, most time.Duration) {
+	for _, x := range p.probes {
+		if most = max(most, x.took); x.took > 0 && (least == 0 || x.took < least) {
+			least = x.took
 		}
 	}
-	return least
+	return least, most
 }
 
-// last is when it was told something last.
-func (p *peer) last() time.Time { return p.sent[p.seq%uint64(len(p.sent))] }
+// pacing is the time between two reports that say nothing but how much is wanted.
+func (h *Holder) pacing() time.Duration { return min(max(h.pace.mean/paced, leastPace), mostPace) }
 
 // Want returns how much more this node would take of others: as much as it has slots free for, and what would begin while it asks
 // for more, a tenth more at least.
@@ -256,10 +273,11 @@ func (h *Holder) Want() int {
 		rtt := time.Duration(0)
 		for _, p := range h.peers {
 			if p.asked {
-				rtt = max(rtt, slices.Max(p.rtts[:])) // as slow as it can be
+				_, most := p.rtt() // as slow as it can be
+				rtt = max(rtt, most)
 			}
 		}
-		ahead = min(h.cfg.Slots, max((h.cfg.Slots+9)/10, int(math.Ceil(2*float64(h.cfg.Slots)*float64(rtt)/float64(h.pace.mean)))))
+		ahead = min(h.cfg.Slots, max((h.cfg.Slots+9)/10, int(math.Ceil(2*float64(h.cfg.Slots)*float64(rtt+h.pacing()-leastPace)/float64(h.pace.mean)))))
 	}
 	return max(0, h.cfg.Slots+ahead-len(h.held))
 }
@@ -278,9 +296,9 @@ func (h *Holder) Ask(nodes []string) {
 // and the next one did not ask, or was not heard, since one of the two was paused or cut off. Those who may lead them are to be
 // searched.
 func (h *Holder) Adrift() (shards []uint32) {
-	for id, x := range h.held {
-		if shard := h.cfg.ShardOf(id.Task.Job); x.given && !x.stopped && h.leads[shard].node == "" && !slices.Contains(shards, shard) {
-			shards = append(shards, shard)
+	for _, x := range h.held {
+		if x.given && !x.stopped && h.leads[x.shard].node == "" && !slices.Contains(shards, x.shard) {
+			shards = append(shards, x.shard)
 		}
 	}
 	slices.Sort(shards)
@@ -297,12 +315,31 @@ func (h *Holder) Search(nodes []string) {
 	}
 }
 
+// tells returns the leader that is told of it, if there is one.
+func (h *Holder) tells(x *holding) string {
+	if !x.given || x.stopped {
+		return ""
+	}
+	return h.leads[x.shard].node
+}
+
+// of is what a leader is told of, in order.
+func (h *Holder) of(leader string) (all []Held) {
+	for id, x := range h.held {
+		if h.tells(x) == leader {
+			all = append(all, Held{id, x.begun})
+		}
+	}
+	slices.SortFunc(all, func(a, b Held) int { return compareAttempts(a.AttemptID, b.AttemptID) })
+	return all
+}
+
 // Reports returns what is to be sent now, and when to ask again if nothing happens.
 func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Time) {
-	of := map[string][]Held{}
-	for id, x := range h.held {
-		if node := h.leads[h.cfg.ShardOf(id.Task.Job)].node; x.given && !x.stopped && node != "" {
-			of[node] = append(of[node], Held{id, x.begun})
+	of := map[string]bool{}
+	for _, x := range h.held {
+		if node := h.tells(x); node != "" && !of[node] {
+			of[node] = true
 			h.peer(node)
 		}
 	}
@@ -319,25 +356,30 @@ func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Ti
 		case p.due:
 			wait = 0
 		case wants != p.wanted:
-			wait = paced
-		case len(of[node]) == 0 && !p.asked && !p.searched:
-			if now.Sub(p.last()) > LeaseTime {
+			wait = h.pacing()
+		case !of[node] && !p.asked && !p.searched:
+			if now.Sub(p.told) > LeaseTime {
 				delete(h.peers, node)
 			}
 			continue
 		}
-		if at := p.last().Add(wait); now.Before(at) {
+		if at := p.told.Add(wait); now.Before(at) {
 			if next.IsZero() || at.Before(next) {
 				next = at
 			}
 			continue
 		}
 		p.seq++
-		p.sent[p.seq%uint64(len(p.sent))], p.wanted, p.due = now, wants, false
-		slices.SortFunc(of[node], func(a, b Held) int { return compareAttempts(a.AttemptID, b.AttemptID) })
+		quiet := !p.due && now.Sub(p.probes[p.probed].sent) < probeTime
+		if !quiet {
+			p.probed = (p.probed + 1) % len(p.probes)
+			p.probes[p.probed] = probe{seq: p.seq, sent: now}
+		}
+		p.told, p.wanted, p.due = now, wants, false
+		least, _ := p.rtt()
 		reports[node] = Report{
-			Session: h.cfg.Session, Seq: p.seq, Held: of[node], Returned: p.returned, Want: wants,
-			Taker: Taker{RTT: p.rtt(), Pools: h.cfg.Pools}, Settled: p.answers,
+			Session: h.cfg.Session, Seq: p.seq, Quiet: quiet, Held: h.of(node), Returned: p.returned, Want: wants,
+			Taker: Taker{RTT: least, Pools: h.cfg.Pools}, Settled: p.answers,
 		}
 		if p.searched {
 			r := reports[node]
@@ -361,7 +403,7 @@ func (h *Holder) Valid(now time.Time, id AttemptID) bool {
 	if !x.given {
 		return true
 	}
-	p := h.peers[h.leads[h.cfg.ShardOf(id.Task.Job)].node]
+	p := h.peers[h.leads[x.shard].node]
 	return p != nil && now.Before(p.valid)
 }
 

@@ -84,6 +84,8 @@ type Report struct {
 	Session uint64
 	// Seq counts a node's reports to this leader.
 	Seq uint64
+	// Quiet ones need no reply if there is nothing to be told.
+	Quiet bool
 	// Held are the attempts it has of the shards that it believes to be led there.
 	Held []Held
 	// Returned are attempts that were recalled, or that it cannot run, and that did not begin.
@@ -159,7 +161,6 @@ func (d *Dispatcher) Report(now time.Time, from string, r Report) {
 	if t.Taker.RTT <= 0 {
 		t.Taker.RTT = unknownRTT
 	}
-	t.reply.Seq, t.due = r.Seq, true
 	for _, h := range r.Held {
 		d.hold(now, from, t, h)
 	}
@@ -174,6 +175,9 @@ func (d *Dispatcher) Report(now time.Time, from string, r Report) {
 		if term, led := d.terms[s]; led {
 			t.reply.Leads = append(t.reply.Leads, Led{s, term})
 		}
+	}
+	if !r.Quiet || len(t.reply.Stale)+len(t.reply.Elsewhere)+len(t.reply.Leads) > 0 {
+		t.reply.Seq, t.due = r.Seq, true // a reply without a number renews nothing, and measures nothing
 	}
 	for _, s := range r.Settled {
 		if x := d.settling[s.Shard]; x != nil && x.term == s.Term {

@@ -75,9 +75,10 @@ func (l *leases) run(t *testing.T, d *datadriven.TestData) string {
 		}
 	case "yield":
 		l.d.Yield(0)
-	case "report": // node=N held=(...) waiting=(...) returned=(...) want=W settled=T session=S
+	case "report": // node=N held=(...) waiting=(...) returned=(...) want=W settled=T session=S quiet
 		l.seq[node]++
 		r := Report{Session: uint64(max(1, number("session"))), Seq: l.seq[node], Want: number("want"), Taker: Taker{RTT: time.Millisecond}, Returned: l.ids(t, d, "returned")}
+		r.Quiet = d.HasArg("quiet")
 		for _, id := range l.ids(t, d, "held") {
 			r.Held = append(r.Held, Held{id, true})
 		}

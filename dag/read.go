@@ -28,25 +28,54 @@ type Input struct {
 	Output     *storev1.Output
 }
 
-// ReadWork returns what an attempt needs. One that is not the recorded one any more, or whose job is over, is told so with the
+// Works reads what attempts of one job need, all at the same moment. What they have in common is read once.
+type Works struct {
+	r      machine.Reader
+	id     JobID
+	job    *storev1.JobRecord
+	plan   *storev1.Plan
+	stages map[uint32]*storev1.StageRecord
+}
+
+// ReadWorks returns the Works of a job as r shows it.
+func ReadWorks(r machine.Reader, id JobID) *Works {
+	w := &Works{r: r, id: id, job: readJob(r, id), stages: map[uint32]*storev1.StageRecord{}}
+	if w.job != nil {
+		w.plan = readPlan(r, id)
+	}
+	return w
+}
+
+func (w *Works) stage(n uint32) *storev1.StageRecord {
+	if w.stages[n] == nil {
+		w.stages[n] = readStage(w.r, w.id, n)
+	}
+	return w.stages[n]
+}
+
+// Current tells, with an error, if an attempt is not the recorded one any more, or if its job is over: see Of.
+func (w *Works) Current(p Pick) error {
+	if w.job == nil {
+		return errUnknownJob(w.id)
+	}
+	if _, err := current(w.r, w.job, w.plan, w.stage, p.Task, p.Generation, p.Attempt); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Of returns what an attempt needs. One that is not the recorded one any more, or whose job is over, is told so with the
 // Precondition errors "stale_attempt" and "job_final": nothing it did would count. One whose inputs are not all there gets
 // "input_pending", one that waits for its job or stage to go on "not_now": its task will run again when they are.
-func ReadWork(r machine.Reader, p Pick) (*Work, error) {
-	id := p.Task
-	job := readJob(r, id.Job)
-	if job == nil {
-		return nil, errUnknownJob(id.Job)
-	}
-	plan := readPlan(r, id.Job)
-	stage := func(n uint32) *storev1.StageRecord { return readStage(r, id.Job, n) }
-	if _, err := current(r, job, plan, stage, id, p.Generation, p.Attempt); err != nil {
+func (w *Works) Of(p Pick) (*Work, error) {
+	if err := w.Current(p); err != nil {
 		return nil, err
 	}
-	if job.State == wattlev1.JobState_JOB_STATE_PAUSED || stage(id.Stage).State != wattlev1.StageState_STAGE_STATE_RUNNING {
+	if w.job.State == wattlev1.JobState_JOB_STATE_PAUSED || w.stage(p.Task.Stage).State != wattlev1.StageState_STAGE_STATE_RUNNING {
 		return nil, fault.New(fault.Precondition, "not_now", "the task waits")
 	}
-	w := &Work{Stage: plan.Stages[id.Stage]}
-	return w, w.readInputs(r, id, plan)
+	work := &Work{Stage: w.plan.Stages[p.Task.Stage]}
+	return work, work.readInputs(w.r, p.Task, w.plan)
 }
 
 func (w *Work) readInputs(r machine.Reader, id TaskID, plan *storev1.Plan) error {
@@ -67,19 +96,6 @@ func (w *Work) readInputs(r machine.Reader, id TaskID, plan *storev1.Plan) error
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// Current tells, with an error, if an attempt is not the recorded one any more: see ReadWork.
-func Current(r machine.Reader, p Pick) error {
-	job := readJob(r, p.Task.Job)
-	if job == nil {
-		return errUnknownJob(p.Task.Job)
-	}
-	stage := func(n uint32) *storev1.StageRecord { return readStage(r, p.Task.Job, n) }
-	if _, err := current(r, job, readPlan(r, p.Task.Job), stage, p.Task, p.Generation, p.Attempt); err != nil {
-		return err
 	}
 	return nil
 }

@@ -110,7 +110,7 @@ func TestCuts(t *testing.T) {
 				if testing.Short() {
 					op += 10
 				}
-				r := Run(Config{Seed: 7, Faults: 3 * time.Second, Cut: &Cut{Machine: machine, Op: op, Mode: mode}})
+				r := Run(Config{Seed: 53, Faults: 3 * time.Second, Cut: &Cut{Machine: machine, Op: op, Mode: mode}})
 				if r.Err != nil {
 					t.Errorf("machine %d, operation %d, mode %d: %v", machine, op, mode, r.Err)
 				}

@@ -292,7 +292,7 @@ func (k *worker) refused(p dag.Pick) {
 func (k *worker) read(p dag.Pick) []*attempt {
 	a := &attempt{Pick: p}
 	err := k.n.engine.Peek(slotOf(p.Task.Job), machine.Jobs, func(r machine.Reader) (err error) {
-		a.work, err = dag.ReadWork(r, p)
+		a.work, err = dag.ReadWorks(r, p.Task.Job).Of(p)
 		return err
 	})
 	if fault.KindOf(err) == fault.Corrupt {

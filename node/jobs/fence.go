@@ -67,6 +67,6 @@ func (s *Scheduler) Counts(ctx context.Context, a *Attempt) error {
 // confirm tells whether an attempt is the recorded one, as the leader of its shard has it.
 func (s *Scheduler) confirm(ctx context.Context, a *Attempt) bool {
 	return s.shards.Read(ctx, Slot(a.Task.Job), machine.Jobs, func(r machine.Reader) error {
-		return dag.Current(r, a.Pick)
+		return dag.ReadWorks(r, a.Task.Job).Current(a.Pick)
 	}) == nil
 }

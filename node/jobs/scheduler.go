@@ -294,6 +294,7 @@ func (s *Scheduler) take(ctx context.Context, picks []pick) {
 // prepare records the starts of attempts that may repeat others, and reads what they have to do. Those that do not run are refused, and left out.
 func (s *Scheduler) prepare(ctx context.Context, picks []pick) (attempts []*Attempt) {
 	started := s.start(ctx, picks)
+	var run []dag.Pick
 	for i, p := range picks {
 		if p.start != nil {
 			if started[i] == 0 {
@@ -305,17 +306,39 @@ func (s *Scheduler) prepare(ctx context.Context, picks []pick) (attempts []*Atte
 			s.stats.Restarted++
 			s.mu.Unlock()
 		}
-		a := &Attempt{Pick: p.Pick}
-		// As this node has it: if it leads no more, the attempt may count no more, which shows in the end.
-		err := s.shards.Peek(Slot(p.Task.Job), machine.Jobs, func(r machine.Reader) (err error) {
-			a.Work, err = dag.ReadWork(r, a.Pick)
-			return err
-		})
-		if err != nil {
-			s.refuse(a.Pick)
-			continue
+		run = append(run, p.Pick)
+	}
+	for len(run) > 0 {
+		job, n := run[0].Task.Job, 1
+		for n < len(run) && run[n].Task.Job == job {
+			n++
 		}
-		attempts = append(attempts, a)
+		attempts = append(attempts, s.read(job, run[:n])...)
+		run = run[n:]
+	}
+	return attempts
+}
+
+// read makes attempts of picks of a job, and refuses those that do not run.
+func (s *Scheduler) read(job dag.JobID, picks []dag.Pick) (attempts []*Attempt) {
+	var refused []dag.Pick
+	// As this node has it: if it leads no more, the attempt may count no more, which shows in the end.
+	err := s.shards.Peek(Slot(job), machine.Jobs, func(r machine.Reader) error {
+		works := dag.ReadWorks(r, job)
+		for _, p := range picks {
+			if w, err := works.Of(p); err != nil {
+				refused = append(refused, p)
+			} else {
+				attempts = append(attempts, &Attempt{Pick: p, Work: w})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		attempts, refused = nil, picks
+	}
+	for _, p := range refused {
+		s.refuse(p)
 	}
 	return attempts
 }

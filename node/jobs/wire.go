@@ -19,7 +19,7 @@ func attemptFrom(r *peerv1.AttemptRef) dag.AttemptID {
 }
 
 func reportTo(r dag.Report) *peerv1.WorkReport {
-	m := &peerv1.WorkReport{Session: r.Session, Seq: r.Seq, Want: uint32(r.Want), Rtt: durationpb.New(r.Taker.RTT), Pools: r.Taker.Pools}
+	m := &peerv1.WorkReport{Session: r.Session, Seq: r.Seq, Quiet: r.Quiet, Want: uint32(r.Want), Rtt: durationpb.New(r.Taker.RTT), Pools: r.Taker.Pools}
 	for _, h := range r.Held {
 		m.Held = append(m.Held, &peerv1.HeldAttempt{Attempt: attemptTo(h.AttemptID), Begun: h.Begun})
 	}
@@ -29,7 +29,7 @@ func reportTo(r dag.Report) *peerv1.WorkReport {
 
 func reportFrom(m *peerv1.WorkReport) dag.Report {
 	r := dag.Report{
-		Session: m.Session, Seq: m.Seq, Want: int(min(m.Want, mostWanted)), Taker: dag.Taker{RTT: m.Rtt.AsDuration(), Pools: m.Pools},
+		Session: m.Session, Seq: m.Seq, Quiet: m.Quiet, Want: int(min(m.Want, mostWanted)), Taker: dag.Taker{RTT: m.Rtt.AsDuration(), Pools: m.Pools},
 		Returned: each(m.Returned, attemptFrom), Settled: each(m.Settled, ledFrom), Adrift: m.Adrift,
 	}
 	for _, h := range m.Held {

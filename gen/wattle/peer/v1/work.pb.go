@@ -315,7 +315,9 @@ type WorkReport struct {
 	Pools    []string               `protobuf:"bytes,7,rep,name=pools,proto3" json:"pools,omitempty"`
 	Settled  []*LedShard            `protobuf:"bytes,8,rep,name=settled,proto3" json:"settled,omitempty"`
 	// Shards of which it has something and does not know who leads them.
-	Adrift        []uint32 `protobuf:"varint,9,rep,packed,name=adrift,proto3" json:"adrift,omitempty"`
+	Adrift []uint32 `protobuf:"varint,9,rep,packed,name=adrift,proto3" json:"adrift,omitempty"`
+	// It needs no reply if there is nothing to be told.
+	Quiet         bool `protobuf:"varint,10,opt,name=quiet,proto3" json:"quiet,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -411,6 +413,13 @@ func (x *WorkReport) GetAdrift() []uint32 {
 		return x.Adrift
 	}
 	return nil
+}
+
+func (x *WorkReport) GetQuiet() bool {
+	if x != nil {
+		return x.Quiet
+	}
+	return false
 }
 
 // WorkReply is what a leader tells a node.
@@ -759,7 +768,7 @@ const file_wattle_peer_v1_work_proto_rawDesc = "" +
 	"\x05begun\x18\x02 \x01(\bR\x05begun\"4\n" +
 	"\bLedShard\x12\x14\n" +
 	"\x05shard\x18\x01 \x01(\rR\x05shard\x12\x12\n" +
-	"\x04term\x18\x02 \x01(\x04R\x04term\"\xc4\x02\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\xda\x02\n" +
 	"\n" +
 	"WorkReport\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x10\n" +
@@ -770,7 +779,9 @@ const file_wattle_peer_v1_work_proto_rawDesc = "" +
 	"\x03rtt\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x03rtt\x12\x14\n" +
 	"\x05pools\x18\a \x03(\tR\x05pools\x122\n" +
 	"\asettled\x18\b \x03(\v2\x18.wattle.peer.v1.LedShardR\asettled\x12\x16\n" +
-	"\x06adrift\x18\t \x03(\rR\x06adrift\"\xd5\x01\n" +
+	"\x06adrift\x18\t \x03(\rR\x06adrift\x12\x14\n" +
+	"\x05quiet\x18\n" +
+	" \x01(\bR\x05quiet\"\xd5\x01\n" +
 	"\tWorkReply\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x120\n" +
 	"\x05stale\x18\x02 \x03(\v2\x1a.wattle.peer.v1.AttemptRefR\x05stale\x126\n" +
