@@ -56,7 +56,7 @@ type peer struct {
 	told     time.Time // when it was told something last
 	probes   [8]probe  // in turn
 	probed   int
-	valid    time.Time        // until when what it gave is leased
+	valid    time.Time // until when what it gave is leased
 	returned []AttemptID
 	answers  []Led
 	due      bool
