@@ -7,7 +7,7 @@ for tool in ip nsenter unshare; do command -v $tool >/dev/null || { echo "$0: $t
 
 tmp=$(mktemp -d)
 net=10.$((RANDOM % 200 + 20)).$((RANDOM % 200 + 20))
-id=wt$$
+readonly machines=wt$$ # not for other use: what it names is found by it
 holders=()
 cleanup() {
   for h in "${holders[@]}"; do
@@ -15,9 +15,9 @@ cleanup() {
     kill -9 "$h" 2>/dev/null || true
   done
   pkill -9 -f "$tmp/wattle up" 2>/dev/null || true
-  for n in 1 2 3; do rmdir "$cgroup/$id-$n" 2>/dev/null || true; done
-  for n in 1 2 3; do ip netns del "$id-$n" 2>/dev/null || true; done
-  ip link del "$id" 2>/dev/null || true
+  for n in 1 2 3; do rmdir "$cgroup/$machines-$n" 2>/dev/null || true; done
+  for n in 1 2 3; do ip netns del "$machines-$n" 2>/dev/null || true; done
+  ip link del "$machines" 2>/dev/null || true
   rm -rf "$tmp"
 }
 trap cleanup EXIT
@@ -27,20 +27,20 @@ GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o "$tmp/wordcount.wasm" ./
 src=${INPUT:-$(go env GOROOT)/src}
 cgroup=/sys/fs/cgroup
 [ -d $cgroup/cpu ] && cgroup=$cgroup/cpu
-ip link add "$id" type bridge
-ip addr add "$net.254/24" dev "$id"
-ip link set "$id" up
+ip link add "$machines" type bridge
+ip addr add "$net.254/24" dev "$machines"
+ip link set "$machines" up
 mkdir "$tmp/own"
 for n in 1 2 3; do
-  ip netns add "$id-$n"
-  ip link add "$id$n" type veth peer name "${id}p" netns "$id-$n"
-  ip link set "$id$n" master "$id" up
-  ip -n "$id-$n" addr add "$net.$n/24" dev "${id}p"
-  ip -n "$id-$n" link set "${id}p" up
-  ip -n "$id-$n" link set lo up
-  ip -n "$id-$n" route add default via "$net.254" # multicast goes where everything else goes
+  ip netns add "$machines-$n"
+  ip link add "$machines$n" type veth peer name "${machines}p" netns "$machines-$n"
+  ip link set "$machines$n" master "$machines" up
+  ip -n "$machines-$n" addr add "$net.$n/24" dev "${machines}p"
+  ip -n "$machines-$n" link set "${machines}p" up
+  ip -n "$machines-$n" link set lo up
+  ip -n "$machines-$n" route add default via "$net.254" # multicast goes where everything else goes
   # Holds the mounts of a machine, whatever happens to the node on it.
-  ip netns exec "$id-$n" unshare -m --propagation private sh -c "mount -t tmpfs none $tmp/own && touch $tmp/own/of-$n && exec sleep 86400" &
+  ip netns exec "$machines-$n" unshare -m --propagation private sh -c "mount -t tmpfs none $tmp/own && touch $tmp/own/of-$n && exec sleep 86400" &
   holders+=($!)
   disown
 done
@@ -54,7 +54,7 @@ declare -A pid
 # quota gives the process that calls it, and what it starts, its share of a core, if there is to be one.
 quota() {
   [ -n "${QUOTA:-}" ] || return 0
-  local g=$cgroup/$id-$1
+  local g=$cgroup/$machines-$1
   mkdir -p "$g"
   if [ -e "$g/cpu.max" ]; then
     echo "$((QUOTA * 1000)) 100000" >"$g/cpu.max"
@@ -65,9 +65,10 @@ quota() {
 }
 # freely takes the shares away again.
 freely() {
+  [ -n "${QUOTA:-}" ] || return 0
   for n in 1 2 3; do
-    local g=$cgroup/$id-$n
-    if [ -e "$g/cpu.max" ]; then echo "max 100000" >"$g/cpu.max"; elif [ -d "$g" ]; then echo -1 >"$g/cpu.cfs_quota_us"; fi
+    local g=$cgroup/$machines-$n
+    if [ -e "$g/cpu.max" ]; then echo "max 100000" >"$g/cpu.max"; else echo -1 >"$g/cpu.cfs_quota_us"; fi
   done
 }
 at() { echo "$net.$1:7070"; }
