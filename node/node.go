@@ -51,6 +51,7 @@ var machines = map[machine.ID]machine.Machine{machine.Registry: registry.Machine
 type Node struct {
 	cfg       Config
 	identity  *storev1.Identity
+	began     string // how it came to its cluster
 	startedAt time.Time
 	listener  net.Listener
 	store     *store.Store
@@ -249,6 +250,9 @@ func (n *Node) Addr() string { return n.listener.Addr().String() }
 
 // ID returns the node's name.
 func (n *Node) ID() string { return n.identity.NodeId }
+
+// Cluster returns the name of the cluster, and how this node came to it: it "founded" or "joined" it now, or goes on "as before".
+func (n *Node) Cluster() (id, how string) { return n.identity.ClusterId, n.began }
 
 // Ready is closed once the node takes requests.
 func (n *Node) Ready() <-chan struct{} { return n.ready }

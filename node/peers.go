@@ -123,8 +123,14 @@ func (n *Node) settle(ctx context.Context) (*shard.Table, error) {
 		return nil, err
 	}
 	n.identity = id
-	if founded {
+	switch {
+	case founded:
+		n.began = "as before"
 		return table, n.rejoin(ctx)
+	case len(f.Nodes) > 0:
+		n.began = "founded"
+	default:
+		n.began = "joined"
 	}
 	if err := n.cfg.FS.Remove(n.joiningFile()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		slog.Warn("not removed, although the node has joined", "file", n.joiningFile(), "error", err)
@@ -208,6 +214,9 @@ func (n *Node) rejoin(ctx context.Context) error {
 				Hint("give this node an empty directory with --data, or leave --join out")
 		}
 		n.gossips = append(n.gossips, r.Gossip...)
+	}
+	if len(n.cfg.Join) > 0 && len(n.gossips) == 0 {
+		slog.Warn("no member answers where it is to join; it goes on with those it has met before", "cluster", n.identity.ClusterId, "join", n.cfg.Join)
 	}
 	return nil
 }

@@ -52,11 +52,12 @@ func (a *app) up() *cobra.Command {
 			go func() {
 				select {
 				case <-n.Ready():
+					cluster, how := n.Cluster()
 					if a.output == "json" {
-						fmt.Fprintf(a.stdout, "{\"ready\":true,\"addr\":%q,\"node\":%q,\"data\":%q}\n", n.Addr(), n.ID(), cfg.Data)
+						fmt.Fprintf(a.stdout, "{\"ready\":true,\"addr\":%q,\"node\":%q,\"data\":%q,\"cluster\":%q,\"began\":%q}\n", n.Addr(), n.ID(), cfg.Data, cluster, how)
 						return
 					}
-					fmt.Fprintf(a.stdout, "wattle: node %s is ready at http://%s (data in %s)\n", n.ID(), n.Addr(), cfg.Data)
+					fmt.Fprintf(a.stdout, "wattle: node %s is ready at http://%s (data in %s; cluster %s: %s)\n", n.ID(), n.Addr(), cfg.Data, cluster, how)
 				case <-cmd.Context().Done():
 				}
 			}()

@@ -86,6 +86,7 @@ type target struct {
 	signal func(os.Signal) error
 	bin    bool
 	pid    int
+	ready  string // what it printed
 	// ends is what the error has to say with which it ends by itself, if it should.
 	ends string
 }
@@ -240,7 +241,7 @@ func tryBinary(t testing.TB, cfg node.Config) (*target, error) {
 	var once sync.Once
 	n = newTarget(t, addr, cfg, func() { once.Do(end(syscall.SIGTERM)) })
 	n.kill = func() { once.Do(end(syscall.SIGKILL)) }
-	n.bin, n.signal, n.pid = true, cmd.Process.Signal, cmd.Process.Pid
+	n.bin, n.signal, n.pid, n.ready = true, cmd.Process.Signal, cmd.Process.Pid, line
 	t.Cleanup(n.stop)
 	return n, nil
 }

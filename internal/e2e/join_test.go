@@ -95,6 +95,13 @@ func TestInterruptedJoin(t *testing.T) {
 	}
 	first.again()
 	second := asBinary(t, node.Config{Data: data, Addr: addr, Join: []string{first.addr}})
+	began := func(how string) {
+		t.Helper()
+		if !strings.HasSuffix(strings.TrimSpace(second.ready), how+")") {
+			t.Errorf("%q does not say %q", second.ready, how)
+		}
+	}
+	began("joined")
 	if out, stderr, status := second.wattle("", "node", "ls"); status != 0 || strings.Count(out, "alive") != 2 {
 		t.Errorf("node ls: %d %s%s", status, out, stderr)
 	}
@@ -104,9 +111,12 @@ func TestInterruptedJoin(t *testing.T) {
 	// Now that it belongs to a cluster, --join need not be repeated; and an empty directory founds one as ever.
 	second.stop()
 	second.cfg.Join = nil
-	second.again().stop()
+	second = second.again()
+	began("as before")
+	second.stop()
 	if err := os.RemoveAll(data); err != nil {
 		t.Fatal(err)
 	}
-	second.again()
+	second = second.again()
+	began("founded")
 }
