@@ -236,9 +236,6 @@ func (d *Dispatcher) Wake(now time.Time) (at time.Time, ok bool) {
 	return at, ok
 }
 
-// Running returns how many attempts of a stage are handed out.
-func (d *Dispatcher) Running(id JobID, stage uint32) uint32 { return d.queue.Running(id, stage) }
-
 // Leading returns how many shards are led.
 func (d *Dispatcher) Leading() int { return len(d.terms) }
 

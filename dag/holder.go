@@ -407,6 +407,12 @@ func (h *Holder) Valid(now time.Time, id AttemptID) bool {
 	return p != nil && now.Before(p.valid)
 }
 
+// Begun tells whether an attempt is here and has begun.
+func (h *Holder) Begun(id AttemptID) bool {
+	x := h.held[id]
+	return x != nil && x.begun
+}
+
 // Held returns everything, in order.
 func (h *Holder) Held() []AttemptID {
 	return slices.SortedFunc(maps.Keys(h.held), compareAttempts)

@@ -130,6 +130,11 @@ func (l *leases) run(t *testing.T, d *datadriven.TestData) string {
 		l.d.Recall(number("free"))
 	case "again":
 		l.d.AskAgain()
+	case "running": // here=(...)
+		here := l.ids(t, d, "here")
+		for _, r := range l.d.Running("a", func(id AttemptID) bool { return slices.Contains(here, id) }) {
+			fmt.Fprintf(&b, "%d.%d on %s\n", r.Task, r.Attempt, r.Node)
+		}
 	case "replies":
 		all := l.d.Replies()
 		for _, n := range slices.Sorted(maps.Keys(all)) {

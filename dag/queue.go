@@ -484,14 +484,6 @@ func (q *Queue) dropWaiting(match func(Run) bool) {
 	maps.DeleteFunc(q.behind, func(_ TaskID, r Run) bool { return match(r) })
 }
 
-// Running returns how many attempts of a stage are handed out.
-func (q *Queue) Running(id JobID, stage uint32) uint32 {
-	if j := q.jobs[id]; j != nil && j.stages[stage] != nil {
-		return j.stages[stage].running
-	}
-	return 0
-}
-
 // Ready returns how many tasks wait that a taker could run, as far as bounds let them.
 func (q *Queue) Ready(t Taker) int { return q.ready(t.takes) }
 

@@ -131,7 +131,7 @@ func TestClientLease(t *testing.T) {
 	}
 	at := func(seconds int) time.Time { return epoch.Add(time.Duration(seconds) * time.Second) }
 	id := granted(t, d, epoch, 30*time.Second)
-	if d.Running("a", 0) != 1 || d.ReadyFor(nil) != 0 {
+	if handedOut(d.queue, "a", 0) != 1 || d.ReadyFor(nil) != 0 {
 		t.Error("it does not count as running")
 	}
 	for _, step := range []struct {
@@ -147,7 +147,7 @@ func TestClientLease(t *testing.T) {
 		}
 	}
 	d.Applied(at(131), []machine.Effect{Ended{AttemptID: id}})
-	if got := overdue(d, at(200)); got != "[]" || d.Running("a", 0) != 0 {
+	if got := overdue(d, at(200)); got != "[]" || handedOut(d.queue, "a", 0) != 0 {
 		t.Errorf("after its end is recorded: %s", got)
 	}
 }
@@ -174,7 +174,7 @@ func TestClientLeaseOutlivesLeader(t *testing.T) {
 		t.Errorf("after a minute: %s", got)
 	}
 	d.Refused(gs[0].Pick)
-	if d.Running("a", 0) != 1 {
+	if handedOut(d.queue, "a", 0) != 1 {
 		t.Error("what was refused is still there")
 	}
 	// Its job is over: there is nothing to tell anybody.

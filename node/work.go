@@ -6,6 +6,7 @@ import (
 
 	"github.com/wattlehq/wattle/cluster"
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
+	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/shard"
 )
 
@@ -39,6 +40,18 @@ func (w work) Acquire(ctx context.Context, from string, q *peerv1.AcquireRequest
 
 func (w work) AwaitTasks(ctx context.Context, at string, q *peerv1.AwaitTasksRequest) (bool, error) {
 	return w.n.clients.AwaitTasks(ctx, shard.NodeID(at), q)
+}
+
+// Running asks whoever leads a job's shard.
+func (w work) Running(ctx context.Context, id shard.ID, job string) ([]*peerv1.RunningTask, error) {
+	switch to := w.n.router.Leader(ctx, id); to {
+	case "":
+		return nil, fault.New(fault.Unavailable, "no_leader", "nobody is known to lead shard %d", id).Hint("try again in a moment")
+	case shard.NodeID(w.n.ID()):
+		return w.n.sched.Running(job), nil
+	default:
+		return w.n.clients.RunningTasks(ctx, to, job)
+	}
 }
 
 func (w work) Send(to string, ms ...*peerv1.WorkMessage) { w.n.link.SendWork(shard.NodeID(to), ms...) }

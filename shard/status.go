@@ -103,6 +103,18 @@ func (e *Engine) Status() []Status {
 	return all
 }
 
+// Leader returns the node that leads a shard, as far as the replica here knows: nothing if it does not, or if there is none.
+func (e *Engine) Leader(id ID) NodeID {
+	g := e.group(id)
+	switch {
+	case g == nil:
+		return ""
+	case g.leadTerm.Load() != 0:
+		return e.cfg.Node
+	}
+	return g.members.Load().Node(g.leader.Load())
+}
+
 // Counts of what an engine has done since it was made.
 type Counts struct {
 	// Changes of members that it saw, and those of them that began a joint change.

@@ -174,3 +174,36 @@ func TestInputsOfARemovedNode(t *testing.T) {
 		t.Error(e)
 	}
 }
+
+// Whichever node is asked, it tells what runs right now, and where; a task that waits for a slot does not run.
+func TestWhatRunsShowsEverywhere(t *testing.T) {
+	t.Parallel()
+	clusters(t, node.Config{Slots: 2}, func(c *trio) {
+		t := c.t
+		c.nodes[0].pushFixture("nap")
+		job := c.nodes[0].submit(naps(20, time.Hour), nil)
+		ids := map[string]bool{}
+		for _, n := range c.nodes {
+			ids[n.self(t).Id] = true
+		}
+		for i, n := range c.nodes {
+			eventually(t, fmt.Sprintf("node %d knows what runs", i), func() bool { return n.get(t, job.Id).Stages[0].Running == 6 })
+			on := map[string]int{}
+			for _, task := range n.tasks(t, job.Id, "nap") {
+				switch task.State {
+				case wattlev1.TaskState_TASK_STATE_RUNNING:
+					on[task.Node]++
+				case wattlev1.TaskState_TASK_STATE_AVAILABLE:
+				default:
+					t.Errorf("task %d is %v", task.Index, task.State)
+				}
+			}
+			for id := range ids {
+				if on[id] != 2 {
+					t.Errorf("node %d says that so many run on %s: %d, want 2", i, id, on[id])
+				}
+			}
+		}
+		c.nodes[1].cancel(t, job.Id)
+	})
+}

@@ -11,6 +11,7 @@ import (
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	storev1 "github.com/wattlehq/wattle/gen/wattle/store/v1"
 	"github.com/wattlehq/wattle/internal/fault"
+	"github.com/wattlehq/wattle/shard"
 )
 
 // Peers are the other nodes.
@@ -23,6 +24,8 @@ type Peers interface {
 	// Acquire asks a node for tasks in the name of a client, and AwaitTasks waits until it may have some.
 	Acquire(ctx context.Context, from string, q *peerv1.AcquireRequest) (*peerv1.Grants, error)
 	AwaitTasks(ctx context.Context, at string, q *peerv1.AwaitTasksRequest) (bool, error)
+	// Running asks the node that leads a shard which tasks of a job there run now. It may be this node.
+	Running(ctx context.Context, id shard.ID, job string) ([]*peerv1.RunningTask, error)
 	// Send sends messages. It does not block, and they may be lost.
 	Send(to string, ms ...*peerv1.WorkMessage)
 }

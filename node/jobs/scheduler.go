@@ -454,13 +454,6 @@ func (s *Scheduler) put(
 	return r, proto.Unmarshal(res.Value, r)
 }
 
-// Running returns how many attempts of a stage run here.
-func (s *Scheduler) Running(id dag.JobID, stage uint32) uint32 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.dispatcher.Running(id, stage)
-}
-
 // Load returns how many attempts this node has and how many shards it leads.
 func (s *Scheduler) Load() (running, leading int) {
 	s.mu.Lock()

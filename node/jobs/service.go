@@ -69,10 +69,8 @@ func (s *Service) Get(ctx context.Context, id dag.JobID) (job *wattlev1.Job, err
 	if dag.Final(job.State) {
 		return job, nil // what may still be being stopped is no part of it
 	}
-	for n, st := range job.Stages {
-		if !st.External {
-			st.Running = s.sched.Running(id, uint32(n))
-		}
+	s.countRunning(ctx, id, job.Stages)
+	for _, st := range job.Stages {
 		if job.State == wattlev1.JobState_JOB_STATE_RUNNING && st.State == wattlev1.StageState_STAGE_STATE_RUNNING {
 			st.Waiting = s.waiting(st)
 		}
@@ -187,14 +185,17 @@ func (s *Service) change(ctx context.Context, id dag.JobID, c *storev1.JobComman
 
 // Tasks returns up to limit tasks of a stage, from offset on.
 func (s *Service) Tasks(ctx context.Context, id dag.JobID, stage string, offset, limit uint32) (tasks []*wattlev1.Task, err error) {
+	var n uint32
 	err = s.read(ctx, id, func(r machine.Reader) error {
-		n, _, err := dag.StageIndex(r, id, stage)
-		if err != nil {
+		if n, _, err = dag.StageIndex(r, id, stage); err != nil {
 			return err
 		}
 		tasks, err = dag.ReadTasks(r, id, n, offset, limit)
 		return err
 	})
+	if err == nil {
+		s.markRunning(ctx, id, n, tasks)
+	}
 	return tasks, err
 }
 

@@ -125,6 +125,14 @@ func notSent(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, errOtherNode)
 }
 
+// Leader returns the node that leads a shard, as far as can be found out soon; nothing otherwise.
+func (r *Router) Leader(ctx context.Context, id shard.ID) shard.NodeID {
+	if to := r.Engine.Leader(id); to != "" {
+		return to
+	}
+	return r.find(ctx, id)
+}
+
 // find asks around who leads a shard that this node has no replica of.
 func (r *Router) find(ctx context.Context, id shard.ID) shard.NodeID {
 	r.mu.Lock()

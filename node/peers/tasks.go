@@ -13,6 +13,8 @@ import (
 type Tasks interface {
 	Give(ctx context.Context, q *peerv1.AcquireRequest) *peerv1.Grants
 	Await(ctx context.Context, q *peerv1.AwaitTasksRequest) bool
+	// Running tells which tasks of a job run now.
+	Running(job string) []*peerv1.RunningTask
 }
 
 // Acquire asks a node for tasks in the name of a client.
@@ -41,10 +43,27 @@ func (c *Clients) AwaitTasks(ctx context.Context, node shard.NodeID, q *peerv1.A
 	return r.Msg.Ready, nil
 }
 
+// RunningTasks asks a node which tasks of a job run now, whose shard it leads.
+func (c *Clients) RunningTasks(ctx context.Context, node shard.NodeID, job string) ([]*peerv1.RunningTask, error) {
+	p, err := c.Of(node)
+	if err != nil {
+		return nil, err
+	}
+	r, err := p.RunningTasks(ctx, connect.NewRequest(&peerv1.RunningTasksRequest{Job: job}))
+	if err != nil {
+		return nil, fromWire(err)
+	}
+	return r.Msg.Tasks, nil
+}
+
 func (h *handler) Acquire(ctx context.Context, req *connect.Request[peerv1.AcquireRequest]) (*connect.Response[peerv1.AcquireResponse], error) {
 	return connect.NewResponse(&peerv1.AcquireResponse{Grants: h.s.Tasks.Give(ctx, req.Msg)}), nil
 }
 
 func (h *handler) AwaitTasks(ctx context.Context, req *connect.Request[peerv1.AwaitTasksRequest]) (*connect.Response[peerv1.AwaitTasksResponse], error) {
 	return connect.NewResponse(&peerv1.AwaitTasksResponse{Ready: h.s.Tasks.Await(ctx, req.Msg)}), nil
+}
+
+func (h *handler) RunningTasks(_ context.Context, req *connect.Request[peerv1.RunningTasksRequest]) (*connect.Response[peerv1.RunningTasksResponse], error) {
+	return connect.NewResponse(&peerv1.RunningTasksResponse{Tasks: h.s.Tasks.Running(req.Msg.Job)}), nil
 }

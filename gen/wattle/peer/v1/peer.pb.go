@@ -2668,7 +2668,7 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x04pool\x18\x01 \x01(\tR\x04pool\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"*\n" +
 	"\x12AwaitTasksResponse\x12\x14\n" +
-	"\x05ready\x18\x01 \x01(\bR\x05ready2\xcb\v\n" +
+	"\x05ready\x18\x01 \x01(\bR\x05ready2\xa6\f\n" +
 	"\vPeerService\x12A\n" +
 	"\x04Join\x12\x1b.wattle.peer.v1.JoinRequest\x1a\x1c.wattle.peer.v1.JoinResponse\x12J\n" +
 	"\aGetNode\x12\x1e.wattle.peer.v1.GetNodeRequest\x1a\x1f.wattle.peer.v1.GetNodeResponse\x12V\n" +
@@ -2689,7 +2689,8 @@ const file_wattle_peer_v1_peer_proto_rawDesc = "" +
 	"\x06Invoke\x12\x1d.wattle.peer.v1.InvokeRequest\x1a\x1e.wattle.peer.v1.InvokeResponse\x12J\n" +
 	"\aAcquire\x12\x1e.wattle.peer.v1.AcquireRequest\x1a\x1f.wattle.peer.v1.AcquireResponse\x12S\n" +
 	"\n" +
-	"AwaitTasks\x12!.wattle.peer.v1.AwaitTasksRequest\x1a\".wattle.peer.v1.AwaitTasksResponseB\xaf\x01\n" +
+	"AwaitTasks\x12!.wattle.peer.v1.AwaitTasksRequest\x1a\".wattle.peer.v1.AwaitTasksResponse\x12Y\n" +
+	"\fRunningTasks\x12#.wattle.peer.v1.RunningTasksRequest\x1a$.wattle.peer.v1.RunningTasksResponseB\xaf\x01\n" +
 	"\x12com.wattle.peer.v1B\tPeerProtoP\x01Z4github.com/wattlehq/wattle/gen/wattle/peer/v1;peerv1\xa2\x02\x03WPX\xaa\x02\x0eWattle.Peer.V1\xca\x02\x0eWattle\\Peer\\V1\xe2\x02\x1aWattle\\Peer\\V1\\GPBMetadata\xea\x02\x10Wattle::Peer::V1b\x06proto3"
 
 var (
@@ -2757,6 +2758,8 @@ var file_wattle_peer_v1_peer_proto_goTypes = []any{
 	(*v1.InvokeResponse)(nil),      // 48: wattle.v1.InvokeResponse
 	(*v1.CallStats)(nil),           // 49: wattle.v1.CallStats
 	(*Grants)(nil),                 // 50: wattle.peer.v1.Grants
+	(*RunningTasksRequest)(nil),    // 51: wattle.peer.v1.RunningTasksRequest
+	(*RunningTasksResponse)(nil),   // 52: wattle.peer.v1.RunningTasksResponse
 }
 var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
 	44, // 0: wattle.peer.v1.GetNodeResponse.node:type_name -> wattle.v1.Node
@@ -2796,26 +2799,28 @@ var file_wattle_peer_v1_peer_proto_depIdxs = []int32{
 	36, // 34: wattle.peer.v1.PeerService.Invoke:input_type -> wattle.peer.v1.InvokeRequest
 	39, // 35: wattle.peer.v1.PeerService.Acquire:input_type -> wattle.peer.v1.AcquireRequest
 	41, // 36: wattle.peer.v1.PeerService.AwaitTasks:input_type -> wattle.peer.v1.AwaitTasksRequest
-	1,  // 37: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
-	3,  // 38: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
-	5,  // 39: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
-	11, // 40: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
-	13, // 41: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
-	15, // 42: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
-	17, // 43: wattle.peer.v1.PeerService.Dismiss:output_type -> wattle.peer.v1.DismissResponse
-	19, // 44: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
-	23, // 45: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
-	25, // 46: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
-	27, // 47: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
-	29, // 48: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
-	31, // 49: wattle.peer.v1.PeerService.HasBlobs:output_type -> wattle.peer.v1.HasBlobsResponse
-	33, // 50: wattle.peer.v1.PeerService.Referenced:output_type -> wattle.peer.v1.ReferencedResponse
-	35, // 51: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
-	37, // 52: wattle.peer.v1.PeerService.Invoke:output_type -> wattle.peer.v1.InvokeResponse
-	40, // 53: wattle.peer.v1.PeerService.Acquire:output_type -> wattle.peer.v1.AcquireResponse
-	42, // 54: wattle.peer.v1.PeerService.AwaitTasks:output_type -> wattle.peer.v1.AwaitTasksResponse
-	37, // [37:55] is the sub-list for method output_type
-	19, // [19:37] is the sub-list for method input_type
+	51, // 37: wattle.peer.v1.PeerService.RunningTasks:input_type -> wattle.peer.v1.RunningTasksRequest
+	1,  // 38: wattle.peer.v1.PeerService.Join:output_type -> wattle.peer.v1.JoinResponse
+	3,  // 39: wattle.peer.v1.PeerService.GetNode:output_type -> wattle.peer.v1.GetNodeResponse
+	5,  // 40: wattle.peer.v1.PeerService.GetReplicas:output_type -> wattle.peer.v1.GetReplicasResponse
+	11, // 41: wattle.peer.v1.PeerService.ChangeMembers:output_type -> wattle.peer.v1.ChangeMembersResponse
+	13, // 42: wattle.peer.v1.PeerService.TransferLeader:output_type -> wattle.peer.v1.TransferLeaderResponse
+	15, // 43: wattle.peer.v1.PeerService.RetireReplica:output_type -> wattle.peer.v1.RetireReplicaResponse
+	17, // 44: wattle.peer.v1.PeerService.Dismiss:output_type -> wattle.peer.v1.DismissResponse
+	19, // 45: wattle.peer.v1.PeerService.Propose:output_type -> wattle.peer.v1.ProposeResponse
+	23, // 46: wattle.peer.v1.PeerService.Read:output_type -> wattle.peer.v1.ReadResponse
+	25, // 47: wattle.peer.v1.PeerService.FetchBlob:output_type -> wattle.peer.v1.FetchBlobResponse
+	27, // 48: wattle.peer.v1.PeerService.ReadFile:output_type -> wattle.peer.v1.ReadFileResponse
+	29, // 49: wattle.peer.v1.PeerService.DescribeBlob:output_type -> wattle.peer.v1.DescribeBlobResponse
+	31, // 50: wattle.peer.v1.PeerService.HasBlobs:output_type -> wattle.peer.v1.HasBlobsResponse
+	33, // 51: wattle.peer.v1.PeerService.Referenced:output_type -> wattle.peer.v1.ReferencedResponse
+	35, // 52: wattle.peer.v1.PeerService.KeepBlob:output_type -> wattle.peer.v1.KeepBlobResponse
+	37, // 53: wattle.peer.v1.PeerService.Invoke:output_type -> wattle.peer.v1.InvokeResponse
+	40, // 54: wattle.peer.v1.PeerService.Acquire:output_type -> wattle.peer.v1.AcquireResponse
+	42, // 55: wattle.peer.v1.PeerService.AwaitTasks:output_type -> wattle.peer.v1.AwaitTasksResponse
+	52, // 56: wattle.peer.v1.PeerService.RunningTasks:output_type -> wattle.peer.v1.RunningTasksResponse
+	38, // [38:57] is the sub-list for method output_type
+	19, // [19:38] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name

@@ -744,6 +744,162 @@ func (x *TaskInput) GetOutput() *v1.Output {
 	return nil
 }
 
+type RunningTasksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Job           string                 `protobuf:"bytes,1,opt,name=job,proto3" json:"job,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunningTasksRequest) Reset() {
+	*x = RunningTasksRequest{}
+	mi := &file_wattle_peer_v1_work_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunningTasksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunningTasksRequest) ProtoMessage() {}
+
+func (x *RunningTasksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_work_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunningTasksRequest.ProtoReflect.Descriptor instead.
+func (*RunningTasksRequest) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_work_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RunningTasksRequest) GetJob() string {
+	if x != nil {
+		return x.Job
+	}
+	return ""
+}
+
+type RunningTasksResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tasks         []*RunningTask         `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunningTasksResponse) Reset() {
+	*x = RunningTasksResponse{}
+	mi := &file_wattle_peer_v1_work_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunningTasksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunningTasksResponse) ProtoMessage() {}
+
+func (x *RunningTasksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_work_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunningTasksResponse.ProtoReflect.Descriptor instead.
+func (*RunningTasksResponse) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_work_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RunningTasksResponse) GetTasks() []*RunningTask {
+	if x != nil {
+		return x.Tasks
+	}
+	return nil
+}
+
+type RunningTask struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Stage         uint32                 `protobuf:"varint,1,opt,name=stage,proto3" json:"stage,omitempty"`
+	Task          uint32                 `protobuf:"varint,2,opt,name=task,proto3" json:"task,omitempty"`
+	Attempt       uint32                 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	Node          string                 `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunningTask) Reset() {
+	*x = RunningTask{}
+	mi := &file_wattle_peer_v1_work_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunningTask) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunningTask) ProtoMessage() {}
+
+func (x *RunningTask) ProtoReflect() protoreflect.Message {
+	mi := &file_wattle_peer_v1_work_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunningTask.ProtoReflect.Descriptor instead.
+func (*RunningTask) Descriptor() ([]byte, []int) {
+	return file_wattle_peer_v1_work_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RunningTask) GetStage() uint32 {
+	if x != nil {
+		return x.Stage
+	}
+	return 0
+}
+
+func (x *RunningTask) GetTask() uint32 {
+	if x != nil {
+		return x.Task
+	}
+	return 0
+}
+
+func (x *RunningTask) GetAttempt() uint32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *RunningTask) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 var File_wattle_peer_v1_work_proto protoreflect.FileDescriptor
 
 const file_wattle_peer_v1_work_proto_rawDesc = "" +
@@ -805,7 +961,16 @@ const file_wattle_peer_v1_work_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x02 \x01(\rR\n" +
 	"generation\x12/\n" +
-	"\x06output\x18\x03 \x01(\v2\x17.wattle.store.v1.OutputR\x06outputB\xaf\x01\n" +
+	"\x06output\x18\x03 \x01(\v2\x17.wattle.store.v1.OutputR\x06output\"'\n" +
+	"\x13RunningTasksRequest\x12\x10\n" +
+	"\x03job\x18\x01 \x01(\tR\x03job\"I\n" +
+	"\x14RunningTasksResponse\x121\n" +
+	"\x05tasks\x18\x01 \x03(\v2\x1b.wattle.peer.v1.RunningTaskR\x05tasks\"e\n" +
+	"\vRunningTask\x12\x14\n" +
+	"\x05stage\x18\x01 \x01(\rR\x05stage\x12\x12\n" +
+	"\x04task\x18\x02 \x01(\rR\x04task\x12\x18\n" +
+	"\aattempt\x18\x03 \x01(\rR\aattempt\x12\x12\n" +
+	"\x04node\x18\x04 \x01(\tR\x04nodeB\xaf\x01\n" +
 	"\x12com.wattle.peer.v1B\tWorkProtoP\x01Z4github.com/wattlehq/wattle/gen/wattle/peer/v1;peerv1\xa2\x02\x03WPX\xaa\x02\x0eWattle.Peer.V1\xca\x02\x0eWattle\\Peer\\V1\xe2\x02\x1aWattle\\Peer\\V1\\GPBMetadata\xea\x02\x10Wattle::Peer::V1b\x06proto3"
 
 var (
@@ -820,21 +985,24 @@ func file_wattle_peer_v1_work_proto_rawDescGZIP() []byte {
 	return file_wattle_peer_v1_work_proto_rawDescData
 }
 
-var file_wattle_peer_v1_work_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_wattle_peer_v1_work_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_wattle_peer_v1_work_proto_goTypes = []any{
-	(*WorkMessage)(nil),         // 0: wattle.peer.v1.WorkMessage
-	(*AttemptRef)(nil),          // 1: wattle.peer.v1.AttemptRef
-	(*HeldAttempt)(nil),         // 2: wattle.peer.v1.HeldAttempt
-	(*LedShard)(nil),            // 3: wattle.peer.v1.LedShard
-	(*WorkReport)(nil),          // 4: wattle.peer.v1.WorkReport
-	(*WorkReply)(nil),           // 5: wattle.peer.v1.WorkReply
-	(*Grants)(nil),              // 6: wattle.peer.v1.Grants
-	(*GrantedStage)(nil),        // 7: wattle.peer.v1.GrantedStage
-	(*Grant)(nil),               // 8: wattle.peer.v1.Grant
-	(*TaskInput)(nil),           // 9: wattle.peer.v1.TaskInput
-	(*durationpb.Duration)(nil), // 10: google.protobuf.Duration
-	(*v1.PlanStage)(nil),        // 11: wattle.store.v1.PlanStage
-	(*v1.Output)(nil),           // 12: wattle.store.v1.Output
+	(*WorkMessage)(nil),          // 0: wattle.peer.v1.WorkMessage
+	(*AttemptRef)(nil),           // 1: wattle.peer.v1.AttemptRef
+	(*HeldAttempt)(nil),          // 2: wattle.peer.v1.HeldAttempt
+	(*LedShard)(nil),             // 3: wattle.peer.v1.LedShard
+	(*WorkReport)(nil),           // 4: wattle.peer.v1.WorkReport
+	(*WorkReply)(nil),            // 5: wattle.peer.v1.WorkReply
+	(*Grants)(nil),               // 6: wattle.peer.v1.Grants
+	(*GrantedStage)(nil),         // 7: wattle.peer.v1.GrantedStage
+	(*Grant)(nil),                // 8: wattle.peer.v1.Grant
+	(*TaskInput)(nil),            // 9: wattle.peer.v1.TaskInput
+	(*RunningTasksRequest)(nil),  // 10: wattle.peer.v1.RunningTasksRequest
+	(*RunningTasksResponse)(nil), // 11: wattle.peer.v1.RunningTasksResponse
+	(*RunningTask)(nil),          // 12: wattle.peer.v1.RunningTask
+	(*durationpb.Duration)(nil),  // 13: google.protobuf.Duration
+	(*v1.PlanStage)(nil),         // 14: wattle.store.v1.PlanStage
+	(*v1.Output)(nil),            // 15: wattle.store.v1.Output
 }
 var file_wattle_peer_v1_work_proto_depIdxs = []int32{
 	4,  // 0: wattle.peer.v1.WorkMessage.report:type_name -> wattle.peer.v1.WorkReport
@@ -843,23 +1011,24 @@ var file_wattle_peer_v1_work_proto_depIdxs = []int32{
 	1,  // 3: wattle.peer.v1.HeldAttempt.attempt:type_name -> wattle.peer.v1.AttemptRef
 	2,  // 4: wattle.peer.v1.WorkReport.held:type_name -> wattle.peer.v1.HeldAttempt
 	1,  // 5: wattle.peer.v1.WorkReport.returned:type_name -> wattle.peer.v1.AttemptRef
-	10, // 6: wattle.peer.v1.WorkReport.rtt:type_name -> google.protobuf.Duration
+	13, // 6: wattle.peer.v1.WorkReport.rtt:type_name -> google.protobuf.Duration
 	3,  // 7: wattle.peer.v1.WorkReport.settled:type_name -> wattle.peer.v1.LedShard
 	1,  // 8: wattle.peer.v1.WorkReply.stale:type_name -> wattle.peer.v1.AttemptRef
 	1,  // 9: wattle.peer.v1.WorkReply.recalled:type_name -> wattle.peer.v1.AttemptRef
 	3,  // 10: wattle.peer.v1.WorkReply.leads:type_name -> wattle.peer.v1.LedShard
 	7,  // 11: wattle.peer.v1.Grants.stages:type_name -> wattle.peer.v1.GrantedStage
 	8,  // 12: wattle.peer.v1.Grants.grants:type_name -> wattle.peer.v1.Grant
-	11, // 13: wattle.peer.v1.GrantedStage.plan:type_name -> wattle.store.v1.PlanStage
+	14, // 13: wattle.peer.v1.GrantedStage.plan:type_name -> wattle.store.v1.PlanStage
 	9,  // 14: wattle.peer.v1.GrantedStage.inputs:type_name -> wattle.peer.v1.TaskInput
 	1,  // 15: wattle.peer.v1.Grant.attempt:type_name -> wattle.peer.v1.AttemptRef
 	9,  // 16: wattle.peer.v1.Grant.inputs:type_name -> wattle.peer.v1.TaskInput
-	12, // 17: wattle.peer.v1.TaskInput.output:type_name -> wattle.store.v1.Output
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	15, // 17: wattle.peer.v1.TaskInput.output:type_name -> wattle.store.v1.Output
+	12, // 18: wattle.peer.v1.RunningTasksResponse.tasks:type_name -> wattle.peer.v1.RunningTask
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_wattle_peer_v1_work_proto_init() }
@@ -878,7 +1047,7 @@ func file_wattle_peer_v1_work_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_wattle_peer_v1_work_proto_rawDesc), len(file_wattle_peer_v1_work_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

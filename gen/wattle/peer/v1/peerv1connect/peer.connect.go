@@ -73,6 +73,9 @@ const (
 	PeerServiceAcquireProcedure = "/wattle.peer.v1.PeerService/Acquire"
 	// PeerServiceAwaitTasksProcedure is the fully-qualified name of the PeerService's AwaitTasks RPC.
 	PeerServiceAwaitTasksProcedure = "/wattle.peer.v1.PeerService/AwaitTasks"
+	// PeerServiceRunningTasksProcedure is the fully-qualified name of the PeerService's RunningTasks
+	// RPC.
+	PeerServiceRunningTasksProcedure = "/wattle.peer.v1.PeerService/RunningTasks"
 )
 
 // PeerServiceClient is a client for the wattle.peer.v1.PeerService service.
@@ -113,6 +116,8 @@ type PeerServiceClient interface {
 	Acquire(context.Context, *connect.Request[v1.AcquireRequest]) (*connect.Response[v1.AcquireResponse], error)
 	// AwaitTasks answers when there may be something for clients of a pool.
 	AwaitTasks(context.Context, *connect.Request[v1.AwaitTasksRequest]) (*connect.Response[v1.AwaitTasksResponse], error)
+	// RunningTasks tells which tasks of a job run now, whose shard this node leads.
+	RunningTasks(context.Context, *connect.Request[v1.RunningTasksRequest]) (*connect.Response[v1.RunningTasksResponse], error)
 }
 
 // NewPeerServiceClient constructs a client for the wattle.peer.v1.PeerService service. By default,
@@ -234,6 +239,12 @@ func NewPeerServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(peerServiceMethods.ByName("AwaitTasks")),
 			connect.WithClientOptions(opts...),
 		),
+		runningTasks: connect.NewClient[v1.RunningTasksRequest, v1.RunningTasksResponse](
+			httpClient,
+			baseURL+PeerServiceRunningTasksProcedure,
+			connect.WithSchema(peerServiceMethods.ByName("RunningTasks")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -257,6 +268,7 @@ type peerServiceClient struct {
 	invoke         *connect.Client[v1.InvokeRequest, v1.InvokeResponse]
 	acquire        *connect.Client[v1.AcquireRequest, v1.AcquireResponse]
 	awaitTasks     *connect.Client[v1.AwaitTasksRequest, v1.AwaitTasksResponse]
+	runningTasks   *connect.Client[v1.RunningTasksRequest, v1.RunningTasksResponse]
 }
 
 // Join calls wattle.peer.v1.PeerService.Join.
@@ -349,6 +361,11 @@ func (c *peerServiceClient) AwaitTasks(ctx context.Context, req *connect.Request
 	return c.awaitTasks.CallUnary(ctx, req)
 }
 
+// RunningTasks calls wattle.peer.v1.PeerService.RunningTasks.
+func (c *peerServiceClient) RunningTasks(ctx context.Context, req *connect.Request[v1.RunningTasksRequest]) (*connect.Response[v1.RunningTasksResponse], error) {
+	return c.runningTasks.CallUnary(ctx, req)
+}
+
 // PeerServiceHandler is an implementation of the wattle.peer.v1.PeerService service.
 type PeerServiceHandler interface {
 	// Join tells a new node what it has to know to be a member.
@@ -387,6 +404,8 @@ type PeerServiceHandler interface {
 	Acquire(context.Context, *connect.Request[v1.AcquireRequest]) (*connect.Response[v1.AcquireResponse], error)
 	// AwaitTasks answers when there may be something for clients of a pool.
 	AwaitTasks(context.Context, *connect.Request[v1.AwaitTasksRequest]) (*connect.Response[v1.AwaitTasksResponse], error)
+	// RunningTasks tells which tasks of a job run now, whose shard this node leads.
+	RunningTasks(context.Context, *connect.Request[v1.RunningTasksRequest]) (*connect.Response[v1.RunningTasksResponse], error)
 }
 
 // NewPeerServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -504,6 +523,12 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(peerServiceMethods.ByName("AwaitTasks")),
 		connect.WithHandlerOptions(opts...),
 	)
+	peerServiceRunningTasksHandler := connect.NewUnaryHandler(
+		PeerServiceRunningTasksProcedure,
+		svc.RunningTasks,
+		connect.WithSchema(peerServiceMethods.ByName("RunningTasks")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/wattle.peer.v1.PeerService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case PeerServiceJoinProcedure:
@@ -542,6 +567,8 @@ func NewPeerServiceHandler(svc PeerServiceHandler, opts ...connect.HandlerOption
 			peerServiceAcquireHandler.ServeHTTP(w, r)
 		case PeerServiceAwaitTasksProcedure:
 			peerServiceAwaitTasksHandler.ServeHTTP(w, r)
+		case PeerServiceRunningTasksProcedure:
+			peerServiceRunningTasksHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -621,4 +648,8 @@ func (UnimplementedPeerServiceHandler) Acquire(context.Context, *connect.Request
 
 func (UnimplementedPeerServiceHandler) AwaitTasks(context.Context, *connect.Request[v1.AwaitTasksRequest]) (*connect.Response[v1.AwaitTasksResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.AwaitTasks is not implemented"))
+}
+
+func (UnimplementedPeerServiceHandler) RunningTasks(context.Context, *connect.Request[v1.RunningTasksRequest]) (*connect.Response[v1.RunningTasksResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("wattle.peer.v1.PeerService.RunningTasks is not implemented"))
 }
