@@ -74,10 +74,9 @@ func (i info) Cluster(ctx context.Context) *wattlev1.GetClusterStatusResponse {
 			r.Draining = append(r.Draining, m.ID)
 		}
 	}
-	members := expected(n.nodes())
-	r.Want = want(len(members))
+	r.Want = want(len(expected(n.nodes())))
 	r.Shards, r.Silent = peers.Shards(ctx, n.hands, ids, n.engine.Table().Shards, r.Want)
-	for _, m := range members {
+	for _, m := range n.nodes() { // workers as well
 		if m.Status == cluster.Failed {
 			r.Silent = append(r.Silent, m.ID)
 		}

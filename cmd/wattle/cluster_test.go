@@ -38,6 +38,35 @@ func TestPrintCluster(t *testing.T) {
 	}
 }
 
+// Of many shards that lack something the worst are shown, and how many there are.
+func TestPrintClusterBriefly(t *testing.T) {
+	t.Parallel()
+	c := &wattlev1.GetClusterStatusResponse{ClusterId: "c", Want: 3}
+	for i := range uint32(64) {
+		s := &wattlev1.Shard{Id: i, Leader: "n-a", Live: 2, Voters: 3}
+		switch i {
+		case 40:
+			s.Leader = ""
+		case 50:
+			s.Differs = true
+		case 60:
+			s.Live = 1
+		}
+		c.Shards = append(c.Shards, s)
+	}
+	for all, want := range map[bool]string{true: "SHARD 0 1 2", false: "SHARD 50 40 60 0 1 2 3 4 5 6 54"} {
+		var b strings.Builder
+		printCluster(&b, c, all)
+		var first []string
+		for _, line := range strings.Split(strings.TrimSpace(b.String()), "\n")[1:] {
+			first = append(first, strings.Fields(line)[0])
+		}
+		if got := strings.Join(first, " "); !strings.HasPrefix(got, want) || all && len(first) != 65 || !all && got != want {
+			t.Errorf("all %v: %s", all, got)
+		}
+	}
+}
+
 // Replicas that differ are shown with what they have, though the shard lacks nothing, and are an error.
 func TestReplicasDiffer(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,7 +85,7 @@ func (a *app) cluster() *cobra.Command {
 	var all bool
 	status := &cobra.Command{
 		Use: "status", Short: "Show shards, leaders and replicas", Args: cobra.NoArgs,
-		Long: "Show how many shards have a leader and all their replicas, and each shard that lacks something; with --all, every shard.",
+		Long: "Show how many shards have a leader and all their replicas, and the shards that lack something, the worst ten; with --all, every shard.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			res, err := a.client().Nodes.GetClusterStatus(cmd.Context(), connect.NewRequest(&wattlev1.GetClusterStatusRequest{}))
 			if err != nil {
@@ -155,6 +156,13 @@ func printCluster(w io.Writer, c *wattlev1.GetClusterStatusResponse, all bool) {
 	if len(shown) == 0 {
 		return
 	}
+	more := 0
+	if !all && len(shown) > mostShown {
+		// A node that is gone makes most shards lack the same; those that differ must be seen.
+		slices.SortStableFunc(shown, func(a, b *wattlev1.Shard) int { return cmp.Compare(urgency(a), urgency(b)) })
+		more = len(shown) - mostShown
+		shown = shown[:mostShown]
+	}
 	table(w, "SHARD\tLEADER\tTERM\tVOTERS\tLACKING\tREPLICAS", func(row func(...any)) {
 		for _, s := range shown {
 			var rs []string
@@ -176,4 +184,23 @@ func printCluster(w io.Writer, c *wattlev1.GetClusterStatusResponse, all bool) {
 			row(s.Id, cmp.Or(s.Leader, "none"), s.Term, fmt.Sprintf("%d of %d there", s.Live, s.Voters), lacking(s), strings.Join(rs, ", "))
 		}
 	})
+	if more > 0 {
+		fmt.Fprintf(w, "%d more lack something: wattle cluster status --all shows every shard\n", more)
+	}
+}
+
+// mostShown is how many shards are shown of those that lack something, if nobody asks for all.
+const mostShown = 10
+
+// urgency puts those first that are in the greatest danger.
+func urgency(s *wattlev1.Shard) int {
+	switch {
+	case s.Differs:
+		return 0
+	case s.Leader == "":
+		return 1
+	case 2*s.Live <= s.Voters:
+		return 2
+	}
+	return 3
 }
