@@ -88,5 +88,20 @@ func TestLackingSince(t *testing.T) {
 		if since := c.nodes[victim].since(); since != nil {
 			t.Errorf("all is well, but %v", since)
 		}
+		if !a.bin {
+			return
+		}
+		// A worker that is gone is named as well, before gossip has found out and after.
+		work := asBinary(t, node.Config{Join: []string{a.addr}, Worker: true})
+		id := work.self(t).Id
+		work.kill()
+		for _, status := range []string{"silent", "failed"} {
+			eventually(t, "a worker is "+status, func() bool {
+				nodes, _, _ := a.wattle("", "node", "ls")
+				shards, _, _ := a.wattle("", "cluster", "status")
+				at := strings.Index(nodes, id)
+				return at >= 0 && strings.Contains(strings.SplitN(nodes[at:], "\n", 2)[0], status) && strings.Contains(shards, "node "+id+" does not answer")
+			})
+		}
 	})
 }
