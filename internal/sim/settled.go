@@ -60,17 +60,22 @@ func (w *world) redundant() bool {
 		if !ok || s.Members.Joint() || !s.Settled {
 			return false
 		}
-		there := 0
+		there, voters := 0, 1
 		if !w.node(s.Members.Node(s.Replica)).rotten {
 			there++
 		}
 		for _, f := range s.Followers {
 			n := w.node(s.Members.Node(f.Replica))
-			if s.Members.Voter(f.Replica) && n != nil && !n.retired && !n.rotten && f.Active && f.Match == s.Last && !f.Receives {
+			if !s.Members.Voter(f.Replica) {
+				continue
+			}
+			voters++
+			if n != nil && !n.retired && !n.rotten && f.Active && f.Match == s.Last && !f.Receives {
 				there++
 			}
 		}
-		if there < w.want {
+		// Of four voters, of which one was a learner before, it takes three.
+		if there < voters || there < w.want {
 			return false
 		}
 	}
