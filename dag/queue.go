@@ -90,32 +90,6 @@ type stageQueue struct {
 	pace     pace
 }
 
-// leastWorth is how long a task has to take to be worth the work of giving it to another node, however near that is.
-const leastWorth = time.Millisecond
-
-// pace is how long the tasks of a stage take.
-type pace struct {
-	began time.Time     // when somebody first asked for one
-	mean  time.Duration // of those that ended, the later ones counting more; zero if none has
-}
-
-func (p *pace) ended(took time.Duration) {
-	if p.mean == 0 {
-		p.mean = max(took, 1)
-	} else {
-		p.mean += (took - p.mean) / 8
-	}
-}
-
-// exceeds tells whether a task takes longer than that, as far as is known, or when that may be known.
-func (p *pace) exceeds(d time.Duration, now time.Time) (yes bool, when time.Time) {
-	if p.mean > 0 {
-		return p.mean > d, time.Time{}
-	}
-	when = p.began.Add(d)
-	return !now.Before(when), when
-}
-
 // bitset grows as it is set.
 type bitset []uint64
 
@@ -272,6 +246,9 @@ func (q *Queue) from(j *jobQueue, now time.Time, t Taker, again *time.Time) (p *
 		}
 		for len(s.runs) > 0 {
 			if p := q.hand(j, j.nearest(s, t)); p != nil {
+				if t.RTT == 0 {
+					s.pace.own = now
+				}
 				return p, false
 			}
 		}
