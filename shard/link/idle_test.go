@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,4 +135,48 @@ func TestForget(t *testing.T) {
 		t.Error("still known")
 	}
 	sendUntil(t, a, "b", got)
+}
+
+// A node that refuses is tried again soon, so that who waits to hear that its process is gone does; one that does not answer is not.
+func TestTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err         error
+		least, most int // times in ten seconds
+	}{
+		"refused":   {&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, 50, 101},
+		"no answer": {errors.New("no route"), 10, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				var wg sync.WaitGroup
+				defer wg.Wait()
+				defer cancel()
+				tries, gone := 0, 0
+				a := New(Config{
+					Cluster: "c", Self: "a", Listener: newPipes(), Addr: func(shard.NodeID) (string, bool) { return "somewhere", true },
+					Dial: func(context.Context, string) (net.Conn, error) { tries++; return nil, c.err },
+					Gone: func(shard.NodeID) { gone++ },
+				})
+				wg.Go(func() {
+					if err := a.Run(ctx); err != nil {
+						t.Error(err)
+					}
+				})
+				for range 1000 {
+					a.Send("b", []*peerv1.ShardMessage{message(0, 1)})
+					time.Sleep(10 * time.Millisecond)
+				}
+				synctest.Wait()
+				if tries < c.least || tries > c.most {
+					t.Errorf("tried %d times, want %d to %d", tries, c.least, c.most)
+				}
+				if refused := errors.Is(c.err, syscall.ECONNREFUSED); refused && gone != tries || !refused && gone > 0 {
+					t.Errorf("%d of %d times it was taken for gone", gone, tries)
+				}
+			})
+		})
+	}
 }

@@ -53,6 +53,8 @@ const (
 	probes       = 10
 	leastBackoff = 50 * time.Millisecond
 	mostBackoff  = time.Second
+	// A refusal costs next to nothing, and tells that the process is gone: leaders wait to hear so.
+	mostRefused = 100 * time.Millisecond
 	// A node to which there was nothing to send for so long is forgotten, until there is: it may be gone for good.
 	idleTimeout = time.Minute
 )
@@ -315,7 +317,11 @@ func (p *peer) run() {
 		if c == nil && !time.Now().Before(retry) {
 			var err error
 			if c, err = p.connect(ctx); err != nil {
-				backoff = min(max(2*backoff, leastBackoff), mostBackoff)
+				most := mostBackoff
+				if errors.Is(err, syscall.ECONNREFUSED) {
+					most = mostRefused
+				}
+				backoff = min(max(2*backoff, leastBackoff), most)
 				retry = time.Now().Add(backoff)
 			} else {
 				backoff = 0
