@@ -203,6 +203,9 @@ func (d *Dispatcher) Done(id AttemptID, took time.Duration) {
 	d.queue.Done(id.Task)
 }
 
+// Waits tells whether anything waits to be handed out, now or later.
+func (d *Dispatcher) Waits() bool { return len(d.queue.ring)+len(d.queue.delayed) > 0 }
+
 // Ready returns how many tasks wait that could run here.
 func (d *Dispatcher) Ready() int { return d.queue.Ready(d.own) }
 

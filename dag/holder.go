@@ -132,6 +132,9 @@ func (h *Holder) Next() (AttemptID, bool) {
 	return id, true
 }
 
+// Waits tells whether something waits for a slot.
+func (h *Holder) Waits() bool { return len(h.waiting) > 0 }
+
 // Full tells whether nothing new may be handed out here now, although a slot is free: something is to run alone.
 func (h *Holder) Full() bool {
 	return h.solo || slices.ContainsFunc(h.waiting, func(id AttemptID) bool { return h.held[id].alone })

@@ -19,6 +19,7 @@ type loop struct {
 	e     *Engine
 	inbox *mailbox[inMessage]
 	out   outbox
+	later outbox // what can wait for something else to the same node
 	ticks int
 }
 
@@ -56,6 +57,23 @@ func (o *outbox) flush(send func(NodeID, []*peerv1.ShardMessage)) {
 		send(n, o.to[n])
 	}
 	o.order, o.to = nil, nil
+}
+
+// take adds what another outbox has for nodes that get something anyway, or for all.
+func (o *outbox) take(from *outbox, all bool) {
+	nodes := o.order
+	if all {
+		nodes = from.order
+	}
+	for _, n := range nodes {
+		for _, m := range from.to[n] {
+			o.add(n, m)
+		}
+		delete(from.to, n)
+	}
+	if all {
+		from.order = nil
+	}
 }
 
 func (l *loop) run(ctx context.Context) {
@@ -101,6 +119,7 @@ func (l *loop) tick() {
 		l.e.appender.inbox.put(storageMessage{look: true})
 	}
 	l.receive()
+	l.out.take(&l.later, true)
 	l.turn(l.e.all())
 	l.e.courier.inbox.put(parcel{tick: true})
 }
@@ -261,6 +280,7 @@ func (l *loop) turn(groups []*group) {
 		}
 		g.offered = 0
 	}
+	l.out.take(&l.later, false)
 	l.out.flush(l.e.cfg.Send)
 	if len(appends) > 0 {
 		l.e.appender.inbox.put(appends...)
@@ -279,6 +299,9 @@ func (l *loop) send(g *group, m *raftpb.Message) {
 		}
 	case m.GetType() == raftpb.MsgSnap:
 		l.e.courier.inbox.put(parcel{g: g, home: home, send: m})
+	case m.GetType() == raftpb.MsgHeartbeatResp && len(m.Context) == 0:
+		// Nobody waits to hear that all is well: it goes with the next thing that does, or with the next tick.
+		l.later.add(home, wire(g, m))
 	default:
 		l.out.add(home, wire(g, m))
 	}

@@ -121,7 +121,7 @@ func (s *Scheduler) round() (r round) {
 		next = at
 	}
 	r.wake = next.Sub(now)
-	s.more.Broadcast()
+	s.call()
 	return r
 }
 

@@ -188,12 +188,20 @@ func (s *Scheduler) Yield(id shard.ID) {
 	s.holder.Yield(uint32(id))
 }
 
-// poke wakes those who wait for work and the timer. The caller holds mu.
+// poke wakes those who wait for work, if there may be some, and the timer. The caller holds mu.
 func (s *Scheduler) poke() {
-	s.more.Broadcast()
+	s.call()
 	select {
 	case s.changed <- struct{}{}:
 	default:
+	}
+}
+
+// call wakes those who wait for work, if there may be some or they are to end: with many slots, waking them for nothing is most of what an
+// idle node does. The caller holds mu.
+func (s *Scheduler) call() {
+	if s.stopping || s.holder.Waits() || s.dispatcher.Waits() {
+		s.more.Broadcast()
 	}
 }
 
