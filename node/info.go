@@ -76,7 +76,7 @@ func (i info) Cluster(ctx context.Context) *wattlev1.GetClusterStatusResponse {
 	}
 	r.Want = want(len(expected(n.nodes())))
 	r.Shards, r.Silent = peers.Shards(ctx, n.hands, ids, n.engine.Table().Shards, r.Want)
-	for _, m := range n.nodes() { // workers as well
+	for _, m := range counted(n.nodes()) {
 		if m.Status == cluster.Failed {
 			r.Silent = append(r.Silent, m.ID)
 		}

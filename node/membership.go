@@ -101,10 +101,15 @@ func (n *Node) keeping() (all []shard.NodeID) {
 }
 
 // expected are the nodes that keep replicas now or should: also one that is away, but not one that another has replaced.
-func expected(members []cluster.Member) (nodes []cluster.Member) {
+func expected(members []cluster.Member) []cluster.Member {
+	return slices.DeleteFunc(counted(members), func(m cluster.Member) bool { return m.Worker })
+}
+
+// counted are the nodes that are there, or should be: those, and those that only work.
+func counted(members []cluster.Member) (nodes []cluster.Member) {
 	replaced := controller.Replaced(members, func(cluster.Member) bool { return true })
 	for _, m := range members {
-		if !m.Worker && !replaced[m.ID] && (m.Status == cluster.Alive || m.Status == cluster.Failed) {
+		if !replaced[m.ID] && (m.Status == cluster.Alive || m.Status == cluster.Failed) {
 			nodes = append(nodes, m)
 		}
 	}
