@@ -11,6 +11,12 @@ type Running struct {
 	Node                 string
 }
 
+// Leads tells whether a job's shard is led here.
+func (d *Dispatcher) Leads(id JobID) bool {
+	_, led := d.terms[d.shardOf(id)]
+	return led
+}
+
 // Running returns the attempts of a job that have begun and have not ended, as far as the nodes that have them said so, in order. Those
 // that clients have are recorded, and not among them. Begun tells it of this node's own.
 func (d *Dispatcher) Running(id JobID, begun func(AttemptID) bool) (all []Running) {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/wattlehq/wattle/cluster"
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
-	"github.com/wattlehq/wattle/internal/fault"
 	"github.com/wattlehq/wattle/shard"
 )
 
@@ -43,15 +42,16 @@ func (w work) AwaitTasks(ctx context.Context, at string, q *peerv1.AwaitTasksReq
 }
 
 // Running asks whoever leads a job's shard.
-func (w work) Running(ctx context.Context, id shard.ID, job string) ([]*peerv1.RunningTask, error) {
-	switch to := w.n.router.Leader(ctx, id); to {
-	case "":
-		return nil, fault.New(fault.Unavailable, "no_leader", "nobody is known to lead shard %d", id).Hint("try again in a moment")
-	case shard.NodeID(w.n.ID()):
-		return w.n.sched.Running(job), nil
-	default:
-		return w.n.clients.RunningTasks(ctx, to, job)
-	}
+func (w work) Running(ctx context.Context, id shard.ID, job string) (tasks []*peerv1.RunningTask, err error) {
+	err = w.n.router.AtLeader(ctx, id, func(to shard.NodeID) error {
+		if string(to) == w.n.ID() {
+			tasks, err = w.n.sched.Running(job)
+		} else {
+			tasks, err = w.n.clients.RunningTasks(ctx, to, job)
+		}
+		return err
+	})
+	return tasks, err
 }
 
 func (w work) Send(to string, ms ...*peerv1.WorkMessage) { w.n.link.SendWork(shard.NodeID(to), ms...) }

@@ -288,6 +288,7 @@ func upArgs(cfg node.Config) []string {
 	add("collect-interval", cfg.CollectInterval, cfg.CollectInterval > 0)
 	add("pin-ttl", cfg.PinTTL, cfg.PinTTL > 0)
 	add("retention", cfg.Retention, cfg.Retention > 0)
+	add("worker", cfg.Worker, cfg.Worker)
 	return args
 }
 

@@ -175,35 +175,46 @@ func TestInputsOfARemovedNode(t *testing.T) {
 	}
 }
 
-// Whichever node is asked, it tells what runs right now, and where; a task that waits for a slot does not run.
+// Whichever node is asked, it tells what runs right now, and where; a task that waits for a slot does not run. So do those that have no
+// replica of the job's shard, and when another node leads it.
 func TestWhatRunsShowsEverywhere(t *testing.T) {
 	t.Parallel()
-	clusters(t, node.Config{Slots: 2}, func(c *trio) {
-		t := c.t
-		c.nodes[0].pushFixture("nap")
-		job := c.nodes[0].submit(naps(20, time.Hour), nil)
-		ids := map[string]bool{}
-		for _, n := range c.nodes {
-			ids[n.self(t).Id] = true
-		}
-		for i, n := range c.nodes {
-			eventually(t, fmt.Sprintf("node %d knows what runs", i), func() bool { return n.get(t, job.Id).Stages[0].Running == 6 })
+	for name, start := range map[string]func(testing.TB, node.Config) *target{"process": inProcess, "binary": asBinary} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			showsEverywhere(t, newTrio(t, start, node.Config{Slots: 2, Shards: 1}))
+		})
+	}
+}
+
+func showsEverywhere(t *testing.T, c *trio) {
+	c.nodes[0].pushFixture("nap")
+	work := c.start(t, node.Config{Join: []string{c.nodes[0].addr}, Worker: true, Slots: 2})
+	job := c.nodes[0].submit(naps(20, time.Hour), nil)
+	check := func(nodes ...*target) {
+		t.Helper()
+		for i, n := range nodes {
+			eventually(t, fmt.Sprintf("node %d of %d knows what runs", i, len(nodes)), func() bool { return int(n.get(t, job.Id).Stages[0].Running) == 2*len(nodes) })
 			on := map[string]int{}
 			for _, task := range n.tasks(t, job.Id, "nap") {
 				switch task.State {
 				case wattlev1.TaskState_TASK_STATE_RUNNING:
 					on[task.Node]++
-				case wattlev1.TaskState_TASK_STATE_AVAILABLE:
+				case wattlev1.TaskState_TASK_STATE_AVAILABLE, wattlev1.TaskState_TASK_STATE_RETRYABLE: // what a leader ran that stopped
 				default:
 					t.Errorf("task %d is %v", task.Index, task.State)
 				}
 			}
-			for id := range ids {
-				if on[id] != 2 {
-					t.Errorf("node %d says that so many run on %s: %d, want 2", i, id, on[id])
+			for k, other := range nodes {
+				if id := other.self(t).Id; on[id] != 2 {
+					t.Errorf("node %d says that so many run on node %d: %d, want 2", i, k, on[id])
 				}
 			}
 		}
-		c.nodes[1].cancel(t, job.Id)
-	})
+	}
+	check(c.nodes[0], c.nodes[1], c.nodes[2], work)
+	lead := c.leads(t)
+	c.nodes[lead].stop()
+	check(c.nodes[(lead+1)%3], c.nodes[(lead+2)%3], work)
+	work.cancel(t, job.Id)
 }

@@ -8,19 +8,24 @@ import (
 	"github.com/wattlehq/wattle/dag"
 	peerv1 "github.com/wattlehq/wattle/gen/wattle/peer/v1"
 	wattlev1 "github.com/wattlehq/wattle/gen/wattle/v1"
+	"github.com/wattlehq/wattle/internal/fault"
 )
 
 // What runs right now is in no record: whoever leads a job's shard has it from the nodes that run it. It is told to who looks at a job, and
 // left out if the leader does not say so in time.
 const runningWait = time.Second
 
-// Running returns which tasks of a job run now, if this node leads its shard.
-func (s *Scheduler) Running(job string) []*peerv1.RunningTask {
+// Running returns which tasks of a job run now. Only the node knows that leads its shard; others say "no_leader".
+func (s *Scheduler) Running(job string) ([]*peerv1.RunningTask, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return each(s.dispatcher.Running(dag.JobID(job), s.holder.Begun), func(r dag.Running) *peerv1.RunningTask {
+	id := dag.JobID(job)
+	if !s.dispatcher.Leads(id) {
+		return nil, fault.New(fault.Unavailable, "no_leader", "this node does not lead the shard of job %s", job).Hint("ask the one that does")
+	}
+	return each(s.dispatcher.Running(id, s.holder.Begun), func(r dag.Running) *peerv1.RunningTask {
 		return &peerv1.RunningTask{Stage: r.Stage, Task: r.Task, Attempt: r.Attempt, Node: r.Node}
-	})
+	}), nil
 }
 
 // running asks whoever leads the job's shard.

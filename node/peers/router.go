@@ -125,12 +125,26 @@ func notSent(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial" || errors.Is(err, errOtherNode)
 }
 
-// Leader returns the node that leads a shard, as far as can be found out soon; nothing otherwise.
-func (r *Router) Leader(ctx context.Context, id shard.ID) shard.NodeID {
-	if to := r.Engine.Leader(id); to != "" {
-		return to
-	}
-	return r.find(ctx, id)
+// AtLeader calls ask with the node that leads a shard, which may be this one, and again with another if that says that it does not.
+func (r *Router) AtLeader(ctx context.Context, id shard.ID, ask func(shard.NodeID) error) error {
+	return again(ctx, func() error {
+		to := r.Engine.Leader(id)
+		if to == "" {
+			to = r.find(ctx, id)
+		}
+		if to == "" {
+			return fault.New(fault.Unavailable, "no_leader", "nobody is known to lead shard %d", id).Hint("try again in a moment")
+		}
+		err := ask(to)
+		if err == nil {
+			return nil
+		}
+		r.forget(id)
+		if fault.As(err) == nil {
+			err = errElsewhere(to, err)
+		}
+		return err
+	})
 }
 
 // find asks around who leads a shard that this node has no replica of.

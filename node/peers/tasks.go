@@ -13,8 +13,8 @@ import (
 type Tasks interface {
 	Give(ctx context.Context, q *peerv1.AcquireRequest) *peerv1.Grants
 	Await(ctx context.Context, q *peerv1.AwaitTasksRequest) bool
-	// Running tells which tasks of a job run now.
-	Running(job string) []*peerv1.RunningTask
+	// Running tells which tasks of a job run now, if this node leads its shard.
+	Running(job string) ([]*peerv1.RunningTask, error)
 }
 
 // Acquire asks a node for tasks in the name of a client.
@@ -65,5 +65,9 @@ func (h *handler) AwaitTasks(ctx context.Context, req *connect.Request[peerv1.Aw
 }
 
 func (h *handler) RunningTasks(_ context.Context, req *connect.Request[peerv1.RunningTasksRequest]) (*connect.Response[peerv1.RunningTasksResponse], error) {
-	return connect.NewResponse(&peerv1.RunningTasksResponse{Tasks: h.s.Tasks.Running(req.Msg.Job)}), nil
+	tasks, err := h.s.Tasks.Running(req.Msg.Job)
+	if err != nil {
+		return nil, toWire(err)
+	}
+	return connect.NewResponse(&peerv1.RunningTasksResponse{Tasks: tasks}), nil
 }
