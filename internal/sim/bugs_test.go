@@ -77,6 +77,7 @@ func TestBugs(t *testing.T) {
 	}
 	for _, b := range knownBugs {
 		t.Run(b.name, func(t *testing.T) {
+			t.Parallel() // a run of seeds takes one processor
 			file := filepath.Join(root, b.file)
 			src, err := os.ReadFile(file)
 			if err != nil {
@@ -96,7 +97,7 @@ func TestBugs(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-run", "TestSeeds", ".", "-args", "-first", "-seeds", strconv.Itoa(*bugs)).CombinedOutput()
+			out, err := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-run", "TestSeeds", "-timeout", "0", ".", "-args", "-first", "-seeds", strconv.Itoa(*bugs)).CombinedOutput()
 			found := runs.FindStringSubmatch(string(out))
 			if err == nil || found == nil {
 				t.Fatalf("not found: %s", out)
