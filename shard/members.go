@@ -61,6 +61,9 @@ func (m *Members) Voter(replica uint64) bool {
 // Joint tells whether a change is on its way.
 func (m *Members) Joint() bool { return len(m.conf.GetVotersOutgoing()) > 0 }
 
+// Before returns how many voters there were before the change that is on its way; none if there is no such change.
+func (m *Members) Before() int { return len(m.conf.GetVotersOutgoing()) }
+
 // Removed tells whether a replica was one once and is none any more.
 func (m *Members) Removed(replica uint64) bool {
 	_, ok := m.nodes[replica]

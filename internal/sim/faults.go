@@ -138,7 +138,8 @@ func (w *world) changed(id shard.ID) {
 			w.after(w.between(0, time.Second), "restart", n.start)
 		}
 	}
-	// Only where one replica takes the place of another that is there: while there are fewer than wanted, none can be spared.
+	// Only where one replica takes the place of another that is there: while there are fewer than wanted, none can be spared, and those
+	// who remember nothing but the change on its way need a quorum of what was before as well.
 	replaces := false
 	var wait func()
 	wait = func() {
@@ -152,7 +153,7 @@ func (w *world) changed(id shard.ID) {
 					voters++
 				}
 			}
-			if replaces = replaces || voters > w.want; !l.Members.Joint() {
+			if replaces = replaces || voters > w.want && l.Members.Before() >= w.want; !l.Members.Joint() {
 				w.after(w.between(0, 4*time.Millisecond), "bad luck", strike)
 				return
 			}
