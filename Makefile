@@ -43,7 +43,7 @@ chaos: ## break a cluster of real processes for CHAOS=5m while clients use it, a
 
 .PHONY: bugs
 bugs: ## whether the simulator finds the mistakes we know, each built in
-	$(GO) test ./internal/sim -run TestBugs -timeout 0 -v -args -bugs 6000
+	$(GO) test ./internal/sim -run TestBugs -timeout 0 -v -args -bugs 12000
 
 .PHONY: race
 race: ## the tests under the race detector
