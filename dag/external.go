@@ -82,24 +82,19 @@ func errNotAcquired(task, attempt uint32) *fault.Error {
 // ReadClientWork is Works.Of for an attempt that a client has to have, which goes on while its job is paused; without the inputs unless
 // they are asked for.
 func ReadClientWork(r machine.Reader, p Pick, inputs bool) (*Work, error) {
-	id := p.Task
-	job := readJob(r, id.Job)
-	if job == nil {
-		return nil, errUnknownJob(id.Job)
-	}
-	plan := readPlan(r, id.Job)
-	t, err := current(r, job, plan, func(n uint32) *storev1.StageRecord { return readStage(r, id.Job, n) }, id, p.Generation, p.Attempt)
+	works := ReadWorks(r, p.Task.Job)
+	t, err := works.record(p)
 	if err != nil {
 		return nil, err
 	}
 	if t.Client == "" {
-		return nil, errNotAcquired(id.Index, p.Attempt)
+		return nil, errNotAcquired(p.Task.Index, p.Attempt)
 	}
-	w := &Work{Stage: plan.Stages[id.Stage]}
+	w := &Work{Stage: works.plan.Stages[p.Task.Stage]}
 	if !inputs {
 		return w, nil
 	}
-	return w, w.readInputs(r, id, plan)
+	return w, w.readInputs(r, p.Task, works.plan)
 }
 
 // Accepted tells whether an output is what an attempt is known to have put out: then it was sent twice.

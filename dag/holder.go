@@ -339,10 +339,10 @@ func (h *Holder) of(leader string) (all []Held) {
 
 // Reports returns what is to be sent now, and when to ask again if nothing happens.
 func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Time) {
-	of := map[string]bool{}
+	concerned := map[string]bool{}
 	for _, x := range h.held {
-		if node := h.tells(x); node != "" && !of[node] {
-			of[node] = true
+		if node := h.tells(x); node != "" && !concerned[node] {
+			concerned[node] = true
 			h.peer(node)
 		}
 	}
@@ -360,7 +360,7 @@ func (h *Holder) Reports(now time.Time) (reports map[string]Report, next time.Ti
 			wait = 0
 		case wants != p.wanted:
 			wait = h.pacing()
-		case !of[node] && !p.asked && !p.searched:
+		case !concerned[node] && !p.asked && !p.searched:
 			if now.Sub(p.told) > LeaseTime {
 				delete(h.peers, node)
 			}

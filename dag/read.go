@@ -55,13 +55,19 @@ func (w *Works) stage(n uint32) *storev1.StageRecord {
 
 // Current tells, with an error, if an attempt is not the recorded one any more, or if its job is over: see Of.
 func (w *Works) Current(p Pick) error {
+	_, err := w.record(p)
+	return err
+}
+
+func (w *Works) record(p Pick) (*storev1.TaskRecord, error) {
 	if w.job == nil {
-		return errUnknownJob(w.id)
+		return nil, errUnknownJob(w.id)
 	}
-	if _, err := current(w.r, w.job, w.plan, w.stage, p.Task, p.Generation, p.Attempt); err != nil {
-		return err
+	t, err := current(w.r, w.job, w.plan, w.stage, p.Task, p.Generation, p.Attempt)
+	if err != nil {
+		return nil, err // not a nil *fault.Error
 	}
-	return nil
+	return t, nil
 }
 
 // Of returns what an attempt needs. One that is not the recorded one any more, or whose job is over, is told so with the

@@ -121,7 +121,7 @@ func (s *Scheduler) round() (r round) {
 		next = at
 	}
 	r.wake = next.Sub(now)
-	s.call()
+	s.wake()
 	return r
 }
 

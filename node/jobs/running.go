@@ -48,7 +48,7 @@ func (s *Service) countRunning(ctx context.Context, id dag.JobID, stages []*watt
 	}
 }
 
-// markRunning marks those among tasks of a stage, in order, that run.
+// markRunning marks those among tasks of a stage that run.
 func (s *Service) markRunning(ctx context.Context, id dag.JobID, stage uint32, tasks []*wattlev1.Task) {
 	byIndex := map[uint32]*wattlev1.Task{}
 	for _, t := range tasks {

@@ -190,16 +190,16 @@ func (s *Scheduler) Yield(id shard.ID) {
 
 // poke wakes those who wait for work, if there may be some, and the timer. The caller holds mu.
 func (s *Scheduler) poke() {
-	s.call()
+	s.wake()
 	select {
 	case s.changed <- struct{}{}:
 	default:
 	}
 }
 
-// call wakes those who wait for work, if there may be some or they are to end: with many slots, waking them for nothing is most of what an
+// wake wakes those who wait for work, if there may be some or they are to end: with many slots, waking them for nothing is most of what an
 // idle node does. The caller holds mu.
-func (s *Scheduler) call() {
+func (s *Scheduler) wake() {
 	if s.stopping || s.holder.Waits() || s.dispatcher.Waits() {
 		s.more.Broadcast()
 	}

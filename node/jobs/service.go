@@ -53,12 +53,21 @@ func (s *Service) Submit(ctx context.Context, spec *wattlev1.JobSpec, key string
 	if err != nil {
 		return nil, false, err
 	}
-	job, err := s.Get(ctx, id)
+	job, err := s.recorded(ctx, id) // what it runs by now is not worth another way to the leader
 	return job, res.Created, err
 }
 
-// Get returns a job.
-func (s *Service) Get(ctx context.Context, id dag.JobID) (job *wattlev1.Job, err error) {
+// Get returns a job, and what of it runs now.
+func (s *Service) Get(ctx context.Context, id dag.JobID) (*wattlev1.Job, error) {
+	job, err := s.recorded(ctx, id)
+	if err == nil && !dag.Final(job.State) { // what may still be being stopped is no part of it
+		s.countRunning(ctx, id, job.Stages)
+	}
+	return job, err
+}
+
+// recorded returns a job as it is recorded.
+func (s *Service) recorded(ctx context.Context, id dag.JobID) (job *wattlev1.Job, err error) {
 	err = s.read(ctx, id, func(r machine.Reader) error {
 		job, err = dag.ReadJob(r, id)
 		return err
@@ -66,10 +75,6 @@ func (s *Service) Get(ctx context.Context, id dag.JobID) (job *wattlev1.Job, err
 	if err != nil {
 		return nil, err
 	}
-	if dag.Final(job.State) {
-		return job, nil // what may still be being stopped is no part of it
-	}
-	s.countRunning(ctx, id, job.Stages)
 	for _, st := range job.Stages {
 		if job.State == wattlev1.JobState_JOB_STATE_RUNNING && st.State == wattlev1.StageState_STAGE_STATE_RUNNING {
 			st.Waiting = s.waiting(st)
